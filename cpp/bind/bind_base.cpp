@@ -1,0 +1,62 @@
+#include "arrays.hpp"
+#include "e2eio/base/checksum.hpp"
+#include "e2eio/base/cores.hpp"
+#include "e2eio/kernels/clear.hpp"
+#include "e2eio/kernels/kernel_set.hpp"
+#include "e2eio/plan/permutation.hpp"
+#include "gil.hpp"
+#include "rooms.hpp"
+
+namespace e2eio::bind {
+namespace {
+
+std::span<std::byte> memory_at(std::uintptr_t address, std::size_t n_bytes) {
+  return {reinterpret_cast<std::byte*>(address), n_bytes};
+}
+
+}  // namespace
+
+void register_base(py::module_& module) {
+  module.def("kernels", [] {
+    std::vector<std::string> names;
+    for (const KernelSet* set : available_kernels()) {
+      names.emplace_back(set->name);
+    }
+    return names;
+  });
+  module.def("kernel_set", [] { return std::string(selected_kernels().name); });
+  module.def("usable_cores", &usable_cores);
+  module.def(
+      "crc32c",
+      [](const py::bytes& data, std::uint32_t value) {
+        const std::string_view view = data;
+        return crc32c(as_bytes(view), value);
+      },
+      py::arg("data"), py::arg("value") = 0);
+  module.def(
+      "permute",
+      [](std::uint64_t n, std::uint64_t key, const std::vector<std::uint64_t>& indices) {
+        const Permutation order(n, key);
+        std::vector<std::uint64_t> result;
+        result.reserve(indices.size());
+        for (const std::uint64_t i : indices) {
+          result.push_back(order(i));
+        }
+        return copy_to_array(result);
+      },
+      py::arg("n"), py::arg("key"), py::arg("indices"));
+  module.def(
+      "clear_nontemporal",
+      [](std::uintptr_t address, std::size_t n_bytes) {
+        without_gil([&] { clear_nontemporal(memory_at(address, n_bytes)); });
+      },
+      py::arg("address"), py::arg("n_bytes"));
+  module.def(
+      "clear_memset",
+      [](std::uintptr_t address, std::size_t n_bytes) {
+        without_gil([&] { clear_memset(memory_at(address, n_bytes)); });
+      },
+      py::arg("address"), py::arg("n_bytes"));
+}
+
+}  // namespace e2eio::bind

@@ -1,0 +1,116 @@
+#include "arrays.hpp"
+#include "e2eio/pipeline/batch_pipeline.hpp"
+#include "gil.hpp"
+#include "rooms.hpp"
+
+namespace e2eio::bind {
+namespace {
+
+using Pipeline = BatchPipeline;
+using PipelineHolder = std::unique_ptr<Pipeline, WithoutGilDelete<Pipeline>>;
+
+PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
+                             const PlanConfig& plan, const std::vector<std::uint32_t>& channels,
+                             const std::string& dtype, const std::string& layout, bool writable,
+                             bool verify, int threads, int prefetch,
+                             std::uint64_t memory_limit_bytes) {
+  if (layout != "NCHW" && layout != "NHWC") {
+    throw Error(ErrorKind::kInvalidArgument, cat("layout '", layout, "', expected NCHW or NHWC"));
+  }
+  const auto shards = std::make_shared<const ShardSet>(
+      std::vector<std::shared_ptr<const ShardReader>>(readers.begin(), readers.end()));
+  return PipelineHolder(new Pipeline(shards, {.plan = plan,
+                                              .channels = channels,
+                                              .dtype = dtype_named(dtype),
+                                              .channels_last = layout == "NHWC",
+                                              .writable = writable,
+                                              .verify = verify,
+                                              .threads = threads,
+                                              .prefetch = prefetch,
+                                              .memory_limit_bytes = memory_limit_bytes}));
+}
+
+py::dict stats_dict(const Pipeline& pipeline) {
+  const PipelineStats stats = pipeline.stats();
+  py::dict result;
+  result["batches"] = stats.batches;
+  result["samples"] = stats.samples;
+  result["record_bytes"] = stats.record_bytes;
+  result["stall_s"] = stats.stall_s;
+  result["slots"] = stats.slots;
+  result["slots_lent"] = stats.slots_lent;
+  result["slots_made"] = stats.slots_made;
+  result["slot_bytes"] = stats.slot_bytes;
+  result["threads"] = stats.threads;
+  result["prefetch"] = stats.prefetch;
+  result["kernels"] = stats.kernels;
+  return result;
+}
+
+py::tuple shape_of(const Batch& batch) {
+  const BatchGeometry& geometry = batch.geometry();
+  const std::size_t n = batch.ids().size();
+  return geometry.channels_last
+             ? py::make_tuple(n, geometry.height, geometry.width, geometry.n_channels)
+             : py::make_tuple(n, geometry.n_channels, geometry.height, geometry.width);
+}
+
+py::array_t<std::int64_t> ids_of(const Batch& batch) {
+  return copy_to_array(std::vector<std::int64_t>(batch.ids().begin(), batch.ids().end()));
+}
+
+}  // namespace
+
+void register_pipeline(py::module_& module) {
+  py::class_<Pipeline, PipelineHolder>(module, "Pipeline")
+      .def(py::init([](const std::vector<std::shared_ptr<ShardReader>>& readers,
+                       std::uint64_t batch_size, bool shuffle, std::uint64_t key, bool drop_last,
+                       const std::vector<std::uint32_t>& channels, const std::string& dtype,
+                       const std::string& layout, bool writable, bool verify, int threads,
+                       int prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
+                       std::uint64_t world_size) {
+             const PlanConfig plan{.n_samples = 0,
+                                   .batch_size = batch_size,
+                                   .rank = rank,
+                                   .world_size = world_size,
+                                   .shuffle = shuffle,
+                                   .drop_last = drop_last,
+                                   .key = key};
+             return make_pipeline(readers, plan, channels, dtype, layout, writable, verify, threads,
+                                  prefetch, memory_limit_bytes);
+           }),
+           py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
+           py::arg("key"), py::arg("drop_last"), py::arg("channels"), py::arg("dtype"),
+           py::arg("layout"), py::arg("writable"), py::arg("verify"), py::arg("threads"),
+           py::arg("prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
+           py::arg("world_size"))
+      .def_property_readonly("n_batches", &Pipeline::n_batches)
+      .def(
+          "start",
+          [](Pipeline& pipeline, std::uint64_t epoch, std::uint64_t first_batch) {
+            without_gil([&] { pipeline.start(epoch, first_batch); });
+          },
+          py::arg("epoch"), py::arg("first_batch"))
+      .def(
+          "next",
+          [](Pipeline& pipeline, double timeout_s) {
+            return without_gil(
+                [&] { return pipeline.next(std::chrono::duration<double>(timeout_s)); });
+          },
+          py::arg("timeout_s"))
+      .def_property_readonly("exhausted", &Pipeline::exhausted)
+      .def("stats", &stats_dict)
+      .def("close", [](Pipeline& pipeline) { without_gil([&] { pipeline.close(); }); });
+  py::class_<Batch>(module, "Batch")
+      .def_property_readonly("ids", &ids_of)
+      .def_property_readonly(
+          "address",
+          [](const Batch& batch) { return reinterpret_cast<std::uintptr_t>(batch.data()); })
+      .def_property_readonly("shape", &shape_of)
+      .def_property_readonly(
+          "n_bytes",
+          [](const Batch& batch) { return batch.ids().size() * batch.geometry().sample_bytes(); })
+      .def("release", &Batch::release, py::arg("dirty"));
+}
+
+}  // namespace e2eio::bind

@@ -1,0 +1,37 @@
+#include "e2eio/base/memory.hpp"
+
+#include <sys/mman.h>
+
+#include <new>
+
+namespace e2eio {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20U;
+
+std::size_t round_up(std::size_t n_bytes) {
+  const std::size_t wanted = n_bytes == 0 ? 1 : n_bytes;
+  return (wanted + kHugePage - 1) / kHugePage * kHugePage;
+}
+
+std::byte* map_zeroed(std::size_t mapped_bytes) {
+  void* memory = ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    throw std::bad_alloc();
+  }
+  // Advice only: without huge pages everything works, with more TLB misses.
+  (void)::madvise(memory, mapped_bytes, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+void ZeroedMemory::Unmap::operator()(std::byte* memory) const noexcept {
+  (void)::munmap(memory, mapped_bytes);
+}
+
+ZeroedMemory::ZeroedMemory(std::size_t n_bytes)
+    : n_bytes_(n_bytes), memory_(map_zeroed(round_up(n_bytes)), Unmap{round_up(n_bytes)}) {}
+
+}  // namespace e2eio

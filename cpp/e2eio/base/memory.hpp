@@ -1,0 +1,27 @@
+// Large zeroed memory, aligned to pages, in huge pages where the system gives them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+namespace e2eio {
+
+// Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros.
+// Throws: std::bad_alloc if the system has no memory.
+class ZeroedMemory {
+ public:
+  explicit ZeroedMemory(std::size_t n_bytes);
+  [[nodiscard]] std::byte* data() const noexcept { return memory_.get(); }
+  [[nodiscard]] std::size_t n_bytes() const noexcept { return n_bytes_; }
+
+ private:
+  struct Unmap {
+    std::size_t mapped_bytes = 0;
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::size_t n_bytes_;
+  std::unique_ptr<std::byte, Unmap> memory_;
+};
+
+}  // namespace e2eio

@@ -1,0 +1,233 @@
+#include "e2eio/format/shard_reader.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "e2eio/format/shard_writer.hpp"
+
+namespace e2eio {
+
+ShardReader::ShardReader(std::unique_ptr<Source> source) : source_(std::move(source)) { open(); }
+
+void ShardReader::refuse(const Error& error, std::uint64_t offset_bytes) const {
+  const bool newer = error.kind() == ErrorKind::kUnsupported;
+  throw Error(error.kind(),
+              cat(newer ? "unsupported shard: " : "corrupt shard: ", path(), ": ", error.what(),
+                  newer ? "" : "; run 'e2eio verify' on it, then copy or convert it again"),
+              Where{.path = path(), .offset_bytes = offset_bytes});
+}
+
+Bytes ShardReader::read_bytes(std::uint64_t offset_bytes, std::uint64_t n_bytes) const {
+  Bytes bytes(n_bytes);
+  source_->read(offset_bytes, bytes);
+  return bytes;
+}
+
+void ShardReader::open() {
+  try {
+    read_frame();
+  } catch (const Error& error) {
+    if (!error.where().path.empty()) {
+      throw;
+    }
+    refuse(error, 0);
+  }
+}
+
+void ShardReader::read_frame() {
+  const std::uint64_t size = source_->n_bytes();
+  if (size < layout::kHeaderBytes + layout::kTrailerBytes) {
+    throw Error(ErrorKind::kCorrupt, cat("has ", size, " bytes, a shard has at least ",
+                                         layout::kHeaderBytes + layout::kTrailerBytes));
+  }
+  header_ = layout::decode_header(read_bytes(0, layout::kHeaderBytes));
+  const Bytes trailer_bytes = read_bytes(size - layout::kTrailerBytes, layout::kTrailerBytes);
+  const layout::Trailer trailer = layout::decode_trailer(trailer_bytes);
+  require_tiling(trailer);
+  sealer_ = Sealer(header_.shard_id);
+  digest_ = shard_digest(layout::trailer_crc(trailer_bytes), header_.shard_id);
+  const Bytes directory =
+      read_bytes(trailer.directory_offset, trailer.n_sections * layout::kEntryBytes);
+  const std::uint32_t crc = sealer_.seal(layout::kDirectorySeal, directory);
+  if (crc != trailer.directory_crc) {
+    throw Error(ErrorKind::kCorrupt,
+                cat("directory: crc32c ", hex32(crc), ", expected ", hex32(trailer.directory_crc)));
+  }
+  directory_ = layout::decode_directory(directory);
+  std::uint64_t next = trailer.records_end;
+  std::uint32_t last_kind = 0;
+  for (const layout::SectionEntry& entry : directory_) {
+    if (entry.offset_bytes != next || entry.n_bytes > trailer.directory_offset - next ||
+        entry.kind <= last_kind) {
+      throw Error(ErrorKind::kCorrupt, cat("directory: section ", entry.kind, " is out of place"));
+    }
+    next += entry.n_bytes;
+    last_kind = entry.kind;
+  }
+  if (next != trailer.directory_offset) {
+    throw Error(ErrorKind::kCorrupt, cat("directory: sections end at byte ", next, ", expected ",
+                                         trailer.directory_offset));
+  }
+  schema_ = decode_schema(section(layout::kSchemaKind, layout::kMaxSchemaBytes));
+  const bool has_dictionaries = find(layout::kDictionariesKind) != nullptr;
+  const std::size_t expected = 2 + schema_.scalars.size() + (has_dictionaries ? 1 : 0);
+  const bool announced = (header_.required_features & layout::kFeatureDictionaries) != 0;
+  const bool half = (header_.required_features & layout::kFeatureFloat16) != 0;
+  if (directory_.size() != expected || has_dictionaries != announced ||
+      half != (schema_.precision == Precision::kFloat16)) {
+    throw Error(ErrorKind::kCorrupt, "directory: sections do not fit schema and features");
+  }
+  read_sizes(trailer);
+  if (has_dictionaries) {
+    read_dictionaries();
+  }
+  for (std::size_t s = 0; s < schema_.scalars.size(); ++s) {
+    const auto kind = layout::kFirstColumnKind + static_cast<std::uint32_t>(s);
+    const layout::SectionEntry* entry = find(kind);
+    if (entry == nullptr || entry->n_bytes != n_samples() * size_of(schema_.scalars[s].dtype)) {
+      throw Error(ErrorKind::kCorrupt, cat("column '", schema_.scalars[s].name, "': wrong size"));
+    }
+  }
+}
+
+void ShardReader::require_tiling(const layout::Trailer& trailer) const {
+  const std::uint64_t size = source_->n_bytes();
+  if (trailer.file_size != size) {
+    throw Error(ErrorKind::kCorrupt, cat("has ", size, " bytes, expected ", trailer.file_size));
+  }
+  const bool ordered = trailer.records_end >= layout::kHeaderBytes &&
+                       trailer.records_end <= trailer.directory_offset &&
+                       trailer.directory_offset <= size - layout::kTrailerBytes;
+  if (!ordered || trailer.n_sections > layout::kMaxSections ||
+      size - layout::kTrailerBytes - trailer.directory_offset !=
+          std::uint64_t{trailer.n_sections} * layout::kEntryBytes ||
+      trailer.shard_id != header_.shard_id) {
+    throw Error(ErrorKind::kCorrupt, "trailer: parts do not tile the file");
+  }
+}
+
+void ShardReader::read_sizes(const layout::Trailer& trailer) {
+  const layout::SectionEntry* entry = find(layout::kSizesKind);
+  if (entry == nullptr || entry->n_bytes % 4 != 0 || entry->n_bytes / 4 != trailer.n_samples) {
+    throw Error(ErrorKind::kCorrupt, "record sizes: wrong number");
+  }
+  const Bytes bytes = section(layout::kSizesKind, entry->n_bytes);
+  const std::uint64_t largest = image_layout::max_record_bytes(schema_.shape());
+  offsets_.resize(trailer.n_samples + 1);
+  std::uint64_t offset = layout::kHeaderBytes;
+  for (std::uint64_t i = 0; i < trailer.n_samples; ++i) {
+    offsets_[i] = offset;
+    const auto size = load<std::uint32_t>(bytes.data() + 4 * i);
+    if (size <= layout::kRecordCrcBytes || size > largest) {
+      throw Error(ErrorKind::kCorrupt, cat("record sizes: record ", i, " has ", size,
+                                           " bytes, expected 5 to ", largest));
+    }
+    offset += size;
+  }
+  offsets_[trailer.n_samples] = offset;
+  if (offset != trailer.records_end) {
+    throw Error(ErrorKind::kCorrupt, cat("record sizes: records end at byte ", offset,
+                                         ", expected ", trailer.records_end));
+  }
+}
+
+void ShardReader::read_dictionaries() {
+  const Bytes bytes = section(layout::kDictionariesKind, 8 + 2 * layout::kMaxDictionaryBytes);
+  ByteCursor cursor(bytes);
+  const auto n_index = cursor.take<std::uint32_t>();
+  const auto n_value = cursor.take<std::uint32_t>();
+  const bool fits =
+      n_index <= layout::kMaxDictionaryBytes && n_value <= layout::kMaxDictionaryBytes;
+  if (!fits || cursor.remaining() != std::size_t{n_index} + n_value) {
+    throw Error(ErrorKind::kCorrupt, "dictionaries: wrong sizes");
+  }
+  index_dictionary_ = InflateDictionary(cursor.take_bytes(n_index));
+  value_dictionary_ = InflateDictionary(cursor.take_bytes(n_value));
+}
+
+const layout::SectionEntry* ShardReader::find(std::uint32_t kind) const noexcept {
+  const auto found = std::find_if(directory_.begin(), directory_.end(),
+                                  [kind](const auto& entry) { return entry.kind == kind; });
+  return found == directory_.end() ? nullptr : &*found;
+}
+
+Bytes ShardReader::section(std::uint32_t kind, std::uint64_t max_bytes) const {
+  const layout::SectionEntry* entry = find(kind);
+  if (entry == nullptr || entry->n_bytes > max_bytes) {
+    throw Error(ErrorKind::kCorrupt, cat("section ", kind, " is missing or over its limit"));
+  }
+  Bytes bytes = read_bytes(entry->offset_bytes, entry->n_bytes);
+  const std::uint32_t crc = sealer_.seal(layout::section_seal(kind), bytes);
+  if (crc != entry->crc) {
+    throw Error(ErrorKind::kCorrupt,
+                cat("section ", kind, " at byte ", entry->offset_bytes, ": crc32c ", hex32(crc),
+                    ", expected ", hex32(entry->crc)));
+  }
+  return bytes;
+}
+
+Bytes ShardReader::column(std::size_t index) const {
+  const auto kind = layout::kFirstColumnKind + static_cast<std::uint32_t>(index);
+  try {
+    Bytes bytes = section(kind, find(kind)->n_bytes);
+    const bool is_bool = schema_.scalars[index].dtype == DType::kBool;
+    if (is_bool &&
+        std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; })) {
+      throw Error(ErrorKind::kCorrupt, cat("column '", schema_.scalars[index].name,
+                                           "': a bool that is neither 0 nor 1"));
+    }
+    return bytes;
+  } catch (const Error& error) {
+    if (!error.where().path.empty()) {
+      throw;
+    }
+    refuse(error, find(kind)->offset_bytes);
+  }
+}
+
+ByteView ShardReader::read_records(std::uint64_t first, std::uint64_t last, Bytes& buffer) const {
+  const std::uint64_t n_bytes = record_begin(last) - record_begin(first);
+  if (buffer.size() < n_bytes) {
+    buffer.resize(n_bytes);
+  }
+  const std::span<std::byte> bytes = std::span(buffer).first(n_bytes);
+  source_->read(record_begin(first), bytes);
+  return bytes;
+}
+
+void ShardReader::decode(std::uint64_t sample, ByteView record,
+                         std::span<const std::uint32_t> wanted, bool verify, ImageDecoder& decoder,
+                         DecodedImage& image) const {
+  const ByteView payload = record.subspan(layout::kRecordCrcBytes);
+  try {
+    if (verify) {
+      const auto expected = load<std::uint32_t>(record.data());
+      const std::uint32_t crc = sealer_.seal(sample, payload);
+      if (crc != expected) {
+        throw Error(ErrorKind::kCorrupt,
+                    cat("crc32c ", hex32(crc), ", expected ", hex32(expected)));
+      }
+    }
+    decoder.decode(payload, index_dictionary_, value_dictionary_, wanted, image);
+  } catch (const Error& error) {
+    throw Error(
+        ErrorKind::kCorrupt,
+        cat("corrupt record: ", path(), " sample ", sample, " at byte ", record_begin(sample), ": ",
+            error.what(), "; run 'e2eio verify' on the shard, then copy or convert it again"),
+        Where{.path = path(), .sample = sample, .offset_bytes = record_begin(sample)});
+  }
+}
+
+void ShardReader::check(std::uint64_t begin, std::uint64_t end) const {
+  ImageDecoder decoder(schema_.shape(), schema_.precision, selected_kernels());
+  DecodedImage image;
+  Bytes buffer;
+  std::vector<std::uint32_t> all(schema_.channels.size());
+  std::iota(all.begin(), all.end(), 0U);
+  for (std::uint64_t sample = begin; sample < end; ++sample) {
+    decode(sample, read_records(sample, sample + 1, buffer), all, true, decoder, image);
+  }
+}
+
+}  // namespace e2eio

@@ -1,0 +1,195 @@
+#include "e2eio/format/shard_writer.hpp"
+
+#include <limits>
+#include <utility>
+
+#include "e2eio/base/checksum.hpp"
+
+namespace e2eio {
+namespace {
+
+constexpr std::size_t kSamplesForDictionary = 256;
+
+std::size_t stored_bytes(Deflater& deflater, const std::vector<Bytes>& samples) {
+  std::size_t total = 0;
+  for (const Bytes& sample : samples) {
+    const std::size_t frame = deflater.deflate(sample).size();
+    total += frame == 0 ? sample.size() : frame;
+  }
+  return total;
+}
+
+// The trained dictionary if samples and dictionary together are smaller than the samples alone.
+Bytes paying_dictionary(Deflater& deflater, const std::vector<Bytes>& samples, int level) {
+  deflater.use_dictionary({});
+  const std::size_t without = stored_bytes(deflater, samples);
+  Bytes dictionary = train_dictionary(samples, level);
+  if (dictionary.empty()) {
+    return {};
+  }
+  deflater.use_dictionary(dictionary);
+  if (stored_bytes(deflater, samples) + dictionary.size() >= without) {
+    deflater.use_dictionary({});
+    return {};
+  }
+  return dictionary;
+}
+
+}  // namespace
+
+std::string shard_digest(std::uint32_t trailer_crc, const ShardId& shard_id) {
+  std::string text = hex32(trailer_crc).substr(2) + "-";
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  for (const std::byte byte : shard_id) {
+    text += kDigits[static_cast<unsigned>(byte) >> 4U];
+    text += kDigits[static_cast<unsigned>(byte) & 0xFU];
+  }
+  return text;
+}
+
+ShardWriter::ShardWriter(const std::string& path, Schema schema, const WriterOptions& options)
+    : schema_(std::move(schema)),
+      options_(options),
+      sealer_(options.shard_id),
+      index_deflater_(options.compression_level),
+      value_deflater_(options.compression_level) {
+  validate(schema_);
+  columns_.resize(schema_.scalars.size());
+  statistics_.resize(schema_.channels.size());
+  sink_ = std::make_unique<FileSink>(path, options_.overwrite);
+}
+
+void ShardWriter::write(ByteView bytes) {
+  sink_->write(bytes);
+  n_bytes_ += bytes.size();
+}
+
+void ShardWriter::append(const StridedImage& image, std::span<const ByteView> scalars) {
+  if (sink_ == nullptr) {
+    throw Error(ErrorKind::kInvalidArgument, "append() after finish() or abort()");
+  }
+  const ImageShape shape = schema_.shape();
+  n_rounded_ += scan_image(image, shape, scan_);
+  ImageStreams streams = encode_image(scan_, shape, schema_.precision);
+  add_statistics(scan_, statistics_);
+  for (std::size_t s = 0; s < columns_.size(); ++s) {
+    append_bytes(columns_[s], scalars[s]);
+  }
+  if (chosen_) {
+    write_record(streams);
+    return;
+  }
+  held_.push_back(std::move(streams));
+  if (held_.size() >= kSamplesForDictionary) {
+    write_held();
+  }
+}
+
+void ShardWriter::choose_dictionaries() {
+  std::vector<Bytes> index_streams;
+  std::vector<Bytes> value_streams;
+  for (const ImageStreams& streams : held_) {
+    index_streams.push_back(streams.index);
+    value_streams.push_back(streams.value);
+  }
+  index_dictionary_ = paying_dictionary(index_deflater_, index_streams, options_.compression_level);
+  value_dictionary_ = paying_dictionary(value_deflater_, value_streams, options_.compression_level);
+}
+
+void ShardWriter::write_held() {
+  chosen_ = true;
+  if (!held_.empty()) {
+    choose_dictionaries();
+  }
+  layout::Header header{
+      .required_features = 0, .optional_features = 0, .shard_id = options_.shard_id};
+  if (!index_dictionary_.empty() || !value_dictionary_.empty()) {
+    header.required_features |= layout::kFeatureDictionaries;
+  }
+  if (schema_.precision == Precision::kFloat16) {
+    header.required_features |= layout::kFeatureFloat16;
+  }
+  write(layout::encode(header));
+  for (const ImageStreams& streams : std::exchange(held_, {})) {
+    write_record(streams);
+  }
+}
+
+void ShardWriter::write_record(const ImageStreams& streams) {
+  const Bytes index_frame = index_deflater_.deflate(streams.index);
+  const Bytes value_frame = value_deflater_.deflate(streams.value);
+  Bytes payload;
+  append_varint(payload, static_cast<std::uint32_t>(streams.index.size()));
+  append_varint(payload, static_cast<std::uint32_t>(index_frame.size()));
+  append_varint(payload, static_cast<std::uint32_t>(streams.value.size()));
+  append_varint(payload, static_cast<std::uint32_t>(value_frame.size()));
+  append_bytes(payload, index_frame.empty() ? ByteView(streams.index) : ByteView(index_frame));
+  append_bytes(payload, value_frame.empty() ? ByteView(streams.value) : ByteView(value_frame));
+  append_bytes(payload, streams.noise);
+  Bytes record;
+  e2eio::append(record, sealer_.seal(sizes_.size(), payload));
+  append_bytes(record, payload);
+  if (record.size() > std::numeric_limits<std::uint32_t>::max()) {
+    throw Error(ErrorKind::kInvalidArgument, "a record of more than 2^32 - 1 bytes");
+  }
+  write(record);
+  sizes_.push_back(static_cast<std::uint32_t>(record.size()));
+}
+
+void ShardWriter::write_sections() {
+  std::vector<layout::SectionEntry> directory;
+  const auto put_section = [&](std::uint32_t kind, ByteView bytes) {
+    directory.push_back({.kind = kind,
+                         .crc = sealer_.seal(layout::section_seal(kind), bytes),
+                         .offset_bytes = n_bytes_,
+                         .n_bytes = bytes.size()});
+    write(bytes);
+  };
+  layout::Trailer trailer{
+      .records_end = n_bytes_, .n_samples = sizes_.size(), .shard_id = options_.shard_id};
+  put_section(layout::kSchemaKind, encode_schema(schema_));
+  put_section(layout::kSizesKind, std::as_bytes(std::span(sizes_)));
+  if (!index_dictionary_.empty() || !value_dictionary_.empty()) {
+    Bytes section;
+    e2eio::append(section, static_cast<std::uint32_t>(index_dictionary_.size()));
+    e2eio::append(section, static_cast<std::uint32_t>(value_dictionary_.size()));
+    append_bytes(section, index_dictionary_);
+    append_bytes(section, value_dictionary_);
+    put_section(layout::kDictionariesKind, section);
+  }
+  for (std::size_t s = 0; s < columns_.size(); ++s) {
+    put_section(layout::kFirstColumnKind + static_cast<std::uint32_t>(s), columns_[s]);
+  }
+  const Bytes directory_bytes = layout::encode(directory);
+  trailer.directory_offset = n_bytes_;
+  trailer.n_sections = static_cast<std::uint32_t>(directory.size());
+  trailer.directory_crc = sealer_.seal(layout::kDirectorySeal, directory_bytes);
+  trailer.file_size = n_bytes_ + directory_bytes.size() + layout::kTrailerBytes;
+  write(directory_bytes);
+  const Bytes trailer_bytes = layout::encode(trailer);
+  trailer_crc_ = layout::trailer_crc(trailer_bytes);
+  write(trailer_bytes);
+}
+
+void ShardWriter::finish() {
+  if (sink_ == nullptr) {
+    throw Error(ErrorKind::kInvalidArgument, "finish() after finish() or abort()");
+  }
+  try {
+    if (!chosen_) {
+      write_held();
+    }
+    write_sections();
+    sink_->commit();
+  } catch (...) {
+    abort();
+    throw;
+  }
+  sink_.reset();
+}
+
+void ShardWriter::abort() noexcept { sink_.reset(); }
+
+std::string ShardWriter::digest() const { return shard_digest(trailer_crc_, options_.shard_id); }
+
+}  // namespace e2eio

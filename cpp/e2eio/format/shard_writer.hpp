@@ -1,0 +1,81 @@
+// Writes one shard.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "e2eio/codec/image_encoder.hpp"
+#include "e2eio/codec/zstd_stream.hpp"
+#include "e2eio/format/layout.hpp"
+#include "e2eio/format/schema.hpp"
+#include "e2eio/format/statistics.hpp"
+#include "e2eio/io/file_sink.hpp"
+
+namespace e2eio {
+
+struct WriterOptions {
+  ShardId shard_id{};
+  int compression_level = 3;  // zstd, 1 to 19
+  bool overwrite = false;
+};
+
+// The first samples are held back until their statistics show whether dictionaries pay.
+// Thread rule: one thread at a time. Destroyed without finish(): nothing is left behind.
+class ShardWriter {
+ public:
+  // Throws: Error(kInvalidArgument) for a bad schema or option, Error(kIo).
+  ShardWriter(const std::string& path, Schema schema, const WriterOptions& options);
+
+  // Adds one sample. `scalars` has, per scalar field, one value of the field's dtype.
+  // Throws: Error(kInvalidArgument), Error(kIo).
+  void append(const StridedImage& image, std::span<const ByteView> scalars);
+
+  // Writes the footer, syncs, and gives the file its name. Throws: Error(kIo), then nothing is
+  // left.
+  void finish();
+
+  // Removes what was written; idempotent.
+  void abort() noexcept;
+
+  [[nodiscard]] const Schema& schema() const noexcept { return schema_; }
+  [[nodiscard]] std::uint64_t n_samples() const noexcept { return sizes_.size() + held_.size(); }
+  [[nodiscard]] std::uint64_t n_bytes() const noexcept { return n_bytes_; }
+  [[nodiscard]] std::uint64_t n_rounded() const noexcept { return n_rounded_; }
+  [[nodiscard]] const std::vector<ChannelStatistics>& statistics() const noexcept {
+    return statistics_;
+  }
+  // As in dataset.json. Requires: finish() was called.
+  [[nodiscard]] std::string digest() const;
+
+ private:
+  void choose_dictionaries();
+  void write_held();
+  void write_record(const ImageStreams& streams);
+  void write(ByteView bytes);
+  void write_sections();
+
+  Schema schema_;
+  WriterOptions options_;
+  Sealer sealer_;
+  Deflater index_deflater_;
+  Deflater value_deflater_;
+  std::unique_ptr<FileSink> sink_;
+  bool chosen_ = false;
+  Bytes index_dictionary_;
+  Bytes value_dictionary_;
+  std::vector<ImageStreams> held_;
+  std::vector<ChannelScan> scan_;
+  std::vector<std::uint32_t> sizes_;
+  std::vector<Bytes> columns_;
+  std::vector<ChannelStatistics> statistics_;
+  std::uint64_t n_rounded_ = 0;
+  std::uint64_t n_bytes_ = 0;
+  std::uint32_t trailer_crc_ = 0;
+};
+
+// "<crc of the trailer>-<shard id>", in hex: tells one shard from any other.
+[[nodiscard]] std::string shard_digest(std::uint32_t trailer_crc, const ShardId& shard_id);
+
+}  // namespace e2eio

@@ -1,0 +1,108 @@
+// Decodes batches in threads, ahead of need, and delivers them in order.
+//
+//   plan -> jobs (at most `prefetch`) -> threads claim runs of samples -> ready -> next()
+//                 |                                                          |
+//             SlotRing  <----------------- release() ------------------------+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "e2eio/pipeline/shard_set.hpp"
+#include "e2eio/pipeline/slot.hpp"
+#include "e2eio/plan/epoch_plan.hpp"
+
+namespace e2eio {
+
+struct PipelineConfig {
+  PlanConfig plan;  // n_samples is taken from the shards
+  std::vector<std::uint32_t> channels;
+  DType dtype = DType::kFloat32;
+  bool channels_last = false;
+  bool writable = false;  // each delivered batch is cleared in full before its slot is used again
+  bool verify = true;
+  int threads = 1;
+  int prefetch = 2;                      // batches being made or waiting, at most
+  std::uint64_t memory_limit_bytes = 0;  // of all slots, lent ones too; 0: none
+};
+
+struct PipelineStats {
+  std::uint64_t batches = 0;
+  std::uint64_t samples = 0;
+  std::uint64_t record_bytes = 0;  // read
+  double stall_s = 0;              // next() waited
+  std::uint64_t slots = 0;
+  std::uint64_t slots_lent = 0;
+  std::uint64_t slots_made = 0;  // since the start: more than prefetch + 1 if batches were held
+  std::uint64_t slot_bytes = 0;
+  int threads = 0;
+  int prefetch = 0;
+  std::string kernels;
+};
+
+namespace detail {
+struct PipelineState;
+}
+
+// A delivered batch: lends a slot until release() or the destructor. Outlives the pipeline.
+// Thread rule: any thread; release() once.
+class Batch {
+ public:
+  Batch(std::shared_ptr<detail::PipelineState> state, std::unique_ptr<Slot> slot,
+        std::vector<std::uint64_t> ids);
+  Batch(Batch&&) = default;
+  Batch& operator=(Batch&&) = delete;
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+  ~Batch();
+
+  [[nodiscard]] const std::vector<std::uint64_t>& ids() const noexcept { return ids_; }
+  [[nodiscard]] std::byte* data() const noexcept { return slot_ ? slot_->data() : nullptr; }
+  [[nodiscard]] const BatchGeometry& geometry() const noexcept;
+
+  // Gives the slot back. `dirty`: it was written into, and is to be cleared in full.
+  void release(bool dirty) noexcept;
+
+ private:
+  std::shared_ptr<detail::PipelineState> state_;
+  std::unique_ptr<Slot> slot_;
+  std::vector<std::uint64_t> ids_;
+};
+
+// Thread rule: one thread at a time calls start(), next() and close(). No thread runs before
+// start(). In a forked child it must not be used; destroying it there is safe.
+class BatchPipeline {
+ public:
+  // Throws: Error(kInvalidArgument).
+  BatchPipeline(std::shared_ptr<const ShardSet> shards, const PipelineConfig& config);
+  BatchPipeline(const BatchPipeline&) = delete;
+  BatchPipeline& operator=(const BatchPipeline&) = delete;
+  ~BatchPipeline();
+
+  [[nodiscard]] std::uint64_t n_batches() const noexcept;
+
+  // Drops what is in flight and goes on at `first_batch` of `epoch`.
+  void start(std::uint64_t epoch, std::uint64_t first_batch);
+
+  // The next batch; null if none is ready within the timeout, or the epoch is over (exhausted()).
+  // Throws what a thread threw, in that batch's place.
+  [[nodiscard]] std::unique_ptr<Batch> next(std::chrono::duration<double> timeout);
+
+  [[nodiscard]] bool exhausted() const;
+  [[nodiscard]] PipelineStats stats() const;
+
+  // Stops and joins the threads; idempotent. Lent batches stay valid.
+  void close();
+
+ private:
+  void launch();
+
+  std::shared_ptr<detail::PipelineState> state_;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace e2eio

@@ -1,0 +1,85 @@
+#include "e2eio/pipeline/sample_decoder.hpp"
+
+#include <utility>
+
+namespace e2eio {
+namespace {
+
+// Neighbouring records are read together up to this many bytes.
+constexpr std::uint64_t kMaxReadBytes = std::uint64_t{4} << 20U;
+
+}  // namespace
+
+BatchGeometry batch_geometry(const Schema& schema, const std::vector<std::uint32_t>& channels,
+                             DType dtype, bool channels_last) {
+  for (const std::uint32_t channel : channels) {
+    if (channel >= schema.channels.size()) {
+      throw Error(ErrorKind::kInvalidArgument,
+                  cat("channel ", channel, ", expected less than ", schema.channels.size()));
+    }
+  }
+  if (channels.empty()) {
+    throw Error(ErrorKind::kInvalidArgument, "no channels, expected at least one");
+  }
+  if (dtype != DType::kFloat32 && dtype != DType::kFloat16 && dtype != DType::kBFloat16) {
+    throw Error(ErrorKind::kInvalidArgument,
+                cat("dtype '", name_of(dtype), "', expected float32, float16 or bfloat16"));
+  }
+  return {static_cast<std::uint32_t>(channels.size()), schema.height, schema.width, dtype,
+          channels_last};
+}
+
+SampleDecoder::SampleDecoder(const ShardSet& shards, std::vector<std::uint32_t> channels,
+                             const BatchGeometry& geometry, bool verify, const KernelSet& kernels)
+    : shards_(&shards),
+      channels_(std::move(channels)),
+      verify_(verify),
+      kernels_(&kernels),
+      decoder_(shards.schema().shape(), shards.schema().precision, kernels),
+      scatter_(geometry, kernels) {}
+
+void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
+  place.shard->decode(place.sample, record, channels_, verify_, decoder_, image_);
+}
+
+std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
+                                  std::uint64_t canary_key) {
+  std::uint64_t n_bytes = 0;
+  for (std::size_t begin = 0; begin < ids.size();) {
+    const ShardSet::Place place = shards_->locate(ids[begin]);
+    std::size_t run = 1;
+    const std::uint64_t offset = place.shard->record_begin(place.sample);
+    while (begin + run < ids.size() && ids[begin + run] == ids[begin] + run &&
+           place.sample + run < place.shard->n_samples() &&
+           place.shard->record_end(place.sample + run) - offset <= kMaxReadBytes) {
+      ++run;
+    }
+    const ByteView records = place.shard->read_records(place.sample, place.sample + run, buffer_);
+    n_bytes += records.size();
+    for (std::size_t i = 0; i < run; ++i) {
+      const std::uint64_t sample = place.sample + i;
+      const std::uint64_t record = place.shard->record_begin(sample);
+      decode({place.shard, sample},
+             records.subspan(record - offset, place.shard->record_end(sample) - record));
+      const std::size_t to = first + begin + i;
+      if (!slot.clear(to, *kernels_, canary_key + to * 4096)) {
+        slot.distrust();
+        throw Error(ErrorKind::kStale,
+                    "a batch was written into after it was delivered; pass writable=True to the "
+                    "Loader, or copy the batch before you change it");
+      }
+      scatter_.write(image_, slot.sample(to));
+      slot.remember(to, image_);
+    }
+    begin += run;
+  }
+  return n_bytes;
+}
+
+void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {
+  const ShardSet::Place place = shards_->locate(id);
+  decode(place, place.shard->read_records(place.sample, place.sample + 1, buffer_));
+  scatter_.write(image_, sample);
+}
+
+}  // namespace e2eio

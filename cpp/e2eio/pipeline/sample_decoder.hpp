@@ -1,0 +1,44 @@
+// One thread's way from sample ids to filled samples of a slot.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "e2eio/pipeline/shard_set.hpp"
+#include "e2eio/pipeline/slot.hpp"
+
+namespace e2eio {
+
+// Thread rule: one thread at a time; make one per thread.
+class SampleDecoder {
+ public:
+  SampleDecoder(const ShardSet& shards, std::vector<std::uint32_t> channels,
+                const BatchGeometry& geometry, bool verify, const KernelSet& kernels);
+
+  // Fills samples [first, first + ids.size()) of the slot. Returns the record bytes read.
+  // Throws: Error(kCorrupt), Error(kIo), Error(kStale); the slot stays consistent.
+  std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
+                     std::uint64_t canary_key);
+
+  // Writes one sample into memory that holds zeros.
+  void fill_zeroed(std::byte* sample, std::uint64_t id);
+
+ private:
+  void decode(const ShardSet::Place& place, ByteView record);
+
+  const ShardSet* shards_;
+  std::vector<std::uint32_t> channels_;
+  bool verify_;
+  const KernelSet* kernels_;
+  ImageDecoder decoder_;
+  ImageScatter scatter_;
+  DecodedImage image_;
+  Bytes buffer_;
+};
+
+// Throws: Error(kInvalidArgument) unless each channel is below the schema's number of channels.
+[[nodiscard]] BatchGeometry batch_geometry(const Schema& schema,
+                                           const std::vector<std::uint32_t>& channels, DType dtype,
+                                           bool channels_last);
+
+}  // namespace e2eio

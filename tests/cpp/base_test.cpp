@@ -1,0 +1,70 @@
+#include <gtest/gtest.h>
+
+#include "e2eio/base/bytes.hpp"
+#include "e2eio/base/checksum.hpp"
+#include "e2eio/base/cores.hpp"
+#include "e2eio/base/dtype.hpp"
+#include "e2eio/base/memory.hpp"
+
+namespace e2eio {
+namespace {
+
+TEST(Checksum, GivesTheCheckValueOfRfc3720) {
+  EXPECT_EQ(crc32c(as_bytes("123456789")), 0xE3069283U);
+  EXPECT_EQ(crc32c_table(as_bytes("123456789")), 0xE3069283U);
+  EXPECT_EQ(crc32c({}), 0U);
+}
+
+TEST(Checksum, InstructionAndTableAgreeAtEveryLengthAndChain) {
+  Bytes bytes;
+  for (unsigned i = 0; i < 100; ++i) {
+    EXPECT_EQ(crc32c(bytes), crc32c_table(bytes)) << i;
+    const ByteView all(bytes);
+    EXPECT_EQ(crc32c(all.subspan(i / 3), crc32c(all.first(i / 3))), crc32c(all)) << i;
+    bytes.push_back(static_cast<std::byte>(i * 37 + 11));
+  }
+}
+
+TEST(ByteCursor, ReadsVarintsItsWriterWrote) {
+  for (const std::uint32_t value : {0U, 1U, 127U, 128U, 16383U, 16384U, 0xFFFFFFFFU}) {
+    Bytes bytes;
+    append_varint(bytes, value);
+    ByteCursor cursor(bytes);
+    EXPECT_EQ(cursor.take_varint(), value);
+    EXPECT_EQ(cursor.remaining(), 0U);
+  }
+}
+
+TEST(ByteCursor, RefusesOverlongAndTruncatedVarints) {
+  for (const Bytes& bytes : {Bytes{std::byte{0x80}, std::byte{0}}, Bytes{std::byte{0x80}},
+                             Bytes(5, std::byte{0xFF}), Bytes{}}) {
+    EXPECT_THROW((void)ByteCursor(bytes).take_varint(), Error);
+  }
+}
+
+TEST(ByteCursor, RefusesToReadPastTheEnd) {
+  const Bytes bytes(3);
+  ByteCursor cursor(bytes);
+  EXPECT_THROW((void)cursor.take<std::uint32_t>(), Error);
+  EXPECT_EQ(cursor.take<std::uint16_t>(), 0U);
+}
+
+TEST(DType, NamesRoundTrip) {
+  for (const char* name : {"float32", "float64", "int8", "int64", "uint16", "bool", "bfloat16"}) {
+    EXPECT_EQ(name_of(dtype_named(name)), name);
+  }
+  EXPECT_THROW((void)dtype_named("complex64"), Error);
+}
+
+TEST(ZeroedMemory, StartsAsZerosOnAPage) {
+  const ZeroedMemory memory(3 << 20);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % 4096, 0U);
+  for (std::size_t i = 0; i < memory.n_bytes(); ++i) {
+    ASSERT_EQ(memory.data()[i], std::byte{0});
+  }
+}
+
+TEST(Cores, AreAtLeastOne) { EXPECT_GE(usable_cores(), 1); }
+
+}  // namespace
+}  // namespace e2eio

@@ -1,0 +1,215 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "e2eio/base/error.hpp"
+#include "e2eio/pipeline/batch_pipeline.hpp"
+#include "test_shard.hpp"
+
+namespace e2eio {
+namespace {
+
+using std::chrono::seconds;
+
+class PipelineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    test::write_shard(directory_.file("a.e2e"), 0, 30);
+    test::write_shard(directory_.file("b.e2e"), 30, 33);
+    shards_ = open();
+  }
+  std::shared_ptr<const ShardSet> open() {
+    return std::make_shared<const ShardSet>(std::vector{
+        test::open_shard(directory_.file("a.e2e")), test::open_shard(directory_.file("b.e2e"))});
+  }
+  static PipelineConfig config() {
+    PipelineConfig config;
+    config.plan = {.batch_size = 8, .shuffle = true, .key = 9};
+    config.channels = {0, 1};
+    config.threads = 3;
+    return config;
+  }
+  static void expect_right(const Batch& batch) {
+    for (std::size_t i = 0; i < batch.ids().size(); ++i) {
+      const std::vector<float> expected = test::small_image(batch.ids()[i]);
+      const auto* const got = reinterpret_cast<const float*>(batch.data()) + i * 128;
+      ASSERT_TRUE(std::equal(expected.begin(), expected.end(), got)) << "sample " << batch.ids()[i];
+    }
+  }
+  // Checks a whole epoch; returns the ids in order.
+  static std::vector<std::uint64_t> run(BatchPipeline& pipeline, std::uint64_t epoch) {
+    std::vector<std::uint64_t> ids;
+    pipeline.start(epoch, 0);
+    while (!pipeline.exhausted()) {
+      const auto batch = pipeline.next(seconds(20));
+      if (batch == nullptr) {
+        ADD_FAILURE() << "no batch";
+        break;
+      }
+      expect_right(*batch);
+      ids.insert(ids.end(), batch->ids().begin(), batch->ids().end());
+    }
+    return ids;
+  }
+  test::TemporaryDirectory directory_;
+  std::shared_ptr<const ShardSet> shards_;
+};
+
+TEST_F(PipelineTest, DeliversEverySampleOfEveryEpochExactly) {
+  BatchPipeline pipeline(shards_, config());
+  for (std::uint64_t epoch = 0; epoch < 50; ++epoch) {
+    std::vector<std::uint64_t> ids = run(pipeline, epoch);
+    std::sort(ids.begin(), ids.end());
+    ASSERT_EQ(ids.size(), 63U);
+    for (std::uint64_t i = 0; i < 63; ++i) {
+      ASSERT_EQ(ids[i], i);
+    }
+  }
+  EXPECT_LE(pipeline.stats().slots_made, 3U);
+}
+
+TEST_F(PipelineTest, OrderDoesNotDependOnThreads) {
+  PipelineConfig one = config();
+  one.threads = 1;
+  BatchPipeline first(shards_, one);
+  BatchPipeline second(shards_, config());
+  EXPECT_EQ(run(first, 4), run(second, 4));
+}
+
+TEST_F(PipelineTest, HeldBatchesStayWhatTheyWere) {
+  std::vector<std::unique_ptr<Batch>> held;
+  {
+    BatchPipeline pipeline(shards_, config());
+    pipeline.start(0, 0);
+    while (!pipeline.exhausted()) {
+      held.push_back(pipeline.next(seconds(20)));
+    }
+    EXPECT_EQ(pipeline.stats().slots_lent, 8U);
+  }
+  for (const auto& batch : held) {
+    expect_right(*batch);  // after the pipeline is gone
+  }
+}
+
+TEST_F(PipelineTest, ClearsAWrittenBatchThatIsDeclaredDirty) {
+  BatchPipeline pipeline(shards_, config());
+  for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+    pipeline.start(epoch, 0);
+    while (!pipeline.exhausted()) {
+      const auto batch = pipeline.next(seconds(20));
+      expect_right(*batch);
+      std::fill_n(batch->data(), batch->ids().size() * 512, std::byte{1});
+      batch->release(true);
+    }
+  }
+}
+
+TEST_F(PipelineTest, NoticesAWrittenBatchThatIsNotDeclared) {
+  PipelineConfig small = config();
+  small.channels = {
+      0};  // channel 1 is dense in places, and those samples are cleared in full anyway
+  BatchPipeline pipeline(shards_, small);
+  const auto write_over = [&] {
+    for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+      pipeline.start(epoch, 0);
+      while (!pipeline.exhausted()) {
+        const auto batch = pipeline.next(seconds(20));
+        std::fill_n(batch->data(), batch->ids().size() * 256, std::byte{1});
+      }
+    }
+  };
+  EXPECT_THROW(write_over(), Error);
+}
+
+TEST_F(PipelineTest, RestartsInTheMiddleOfAnEpoch) {
+  BatchPipeline pipeline(shards_, config());
+  const std::vector<std::uint64_t> whole = run(pipeline, 1);
+  for (std::uint64_t first = 0; first <= pipeline.n_batches(); ++first) {
+    pipeline.start(0, 0);
+    (void)pipeline.next(seconds(20));
+    pipeline.start(1, first);
+    std::vector<std::uint64_t> rest;
+    while (!pipeline.exhausted()) {
+      const auto batch = pipeline.next(seconds(20));
+      expect_right(*batch);
+      rest.insert(rest.end(), batch->ids().begin(), batch->ids().end());
+    }
+    ASSERT_TRUE(std::equal(rest.begin(), rest.end(),
+                           whole.end() - static_cast<std::ptrdiff_t>(rest.size())));
+    ASSERT_EQ(rest.size(), first == 8 ? 0 : 63 - 8 * first);
+  }
+}
+
+TEST_F(PipelineTest, ThrowsADamagedRecordInItsBatchsPlace) {
+  {
+    std::fstream file(directory_.file("b.e2e"), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(
+        test::open_shard(directory_.file("b.e2e"))->record_begin(10) + 8));
+    file.put('\x55');
+  }
+  PipelineConfig sequential = config();
+  sequential.plan.shuffle = false;
+  BatchPipeline pipeline(open(), sequential);
+  pipeline.start(0, 0);
+  for (int b = 0; b < 5; ++b) {
+    expect_right(*pipeline.next(seconds(20)));  // samples 0 to 39
+  }
+  EXPECT_THROW((void)pipeline.next(seconds(20)), Error);  // 40 is the damaged one
+  expect_right(*pipeline.next(seconds(20)));
+}
+
+TEST_F(PipelineTest, SaysSoWhenHeldBatchesUseUpTheMemory) {
+  PipelineConfig limited = config();
+  limited.memory_limit_bytes = 3 * 8 * 512;
+  BatchPipeline pipeline(shards_, limited);
+  pipeline.start(0, 0);
+  std::vector<std::unique_ptr<Batch>> held;
+  for (int b = 0; b < 3; ++b) {
+    held.push_back(pipeline.next(seconds(20)));
+  }
+  EXPECT_THROW((void)pipeline.next(seconds(20)), Error);
+  held.clear();
+  EXPECT_NE(pipeline.next(seconds(20)), nullptr);
+  limited.memory_limit_bytes = 10;
+  EXPECT_THROW(BatchPipeline(shards_, limited), Error);
+}
+
+TEST_F(PipelineTest, CastsAndReordersAsAsked) {
+  PipelineConfig half = config();
+  half.channels = {1, 0};
+  half.dtype = DType::kFloat16;
+  half.channels_last = true;
+  BatchPipeline pipeline(shards_, half);
+  pipeline.start(0, 0);
+  while (!pipeline.exhausted()) {
+    const auto batch = pipeline.next(seconds(20));
+    for (std::size_t i = 0; i < batch->ids().size(); ++i) {
+      const std::vector<float> image = test::small_image(batch->ids()[i]);
+      for (std::size_t p = 0; p < 64; ++p) {
+        for (std::size_t c = 0; c < 2; ++c) {
+          std::uint16_t expected = 0;
+          const auto word = std::bit_cast<std::uint32_t>(image[(1 - c) * 64 + p]);
+          scalar_kernels()->cast_float16(&word, 1, &expected);
+          ASSERT_EQ(load<std::uint16_t>(batch->data() + ((i * 64 + p) * 2 + c) * 2), expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(PipelineTest, StopsInEveryState) {
+  for (int taken = 0; taken < 8; ++taken) {
+    BatchPipeline pipeline(shards_, config());
+    pipeline.start(0, 0);
+    for (int b = 0; b < taken; ++b) {
+      (void)pipeline.next(seconds(20));
+    }
+    pipeline.close();
+    pipeline.close();
+    EXPECT_TRUE(pipeline.exhausted());
+  }
+}
+
+}  // namespace
+}  // namespace e2eio

@@ -120,6 +120,7 @@ void append_samples(ShardWriter& writer, const py::array& images,
     std::size_t item;
   };
   std::vector<Column> columns;
+  columns.reserve(scalars.size());
   for (const py::array& scalar : scalars) {
     columns.push_back({static_cast<const std::byte*>(scalar.data()), scalar.strides(0),
                        static_cast<std::size_t>(scalar.itemsize())});
@@ -140,6 +141,7 @@ py::dict statistics_dict(const ShardWriter& writer) {
   const auto column = [&totals](auto member) {
     using Value = std::remove_cvref_t<decltype(totals.front().*member)>;
     std::vector<Value> values;
+    values.reserve(totals.size());
     for (const ChannelStatistics& total : totals) {
       values.push_back(total.*member);
     }

@@ -55,7 +55,8 @@ void raise(const Error& error) {
 }  // namespace
 
 void register_errors() {
-  py::register_exception_translator([](std::exception_ptr pointer) {
+  py::register_exception_translator([](std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param):
+                                                                      // pybind11's signature
     try {
       if (pointer) {
         std::rethrow_exception(pointer);

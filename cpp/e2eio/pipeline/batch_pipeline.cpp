@@ -177,7 +177,8 @@ void Batch::release(bool dirty) noexcept {
     return;
   }
   if (::getpid() != state_->owner) {
-    (void)slot_.release();  // a forked child: the lock may be held by a thread that is not here
+    // A forked child: the lock may be held by a thread that is not here.
+    [[maybe_unused]] Slot* const leaked = slot_.release();
     return;
   }
   if (dirty || state_->config.writable) {
@@ -211,7 +212,8 @@ BatchPipeline::~BatchPipeline() {
     for (std::jthread& thread : threads_) {
       thread.detach();
     }
-    (void)std::make_unique<std::shared_ptr<detail::PipelineState>>(std::move(state_)).release();
+    [[maybe_unused]] auto* const leaked =
+        std::make_unique<std::shared_ptr<detail::PipelineState>>(std::move(state_)).release();
     return;
   }
   close();

@@ -1,0 +1,60 @@
+"""Detector images for neural networks, faster than a CPU clears the memory they fill.
+
+>>> import e2eio
+>>> e2eio.kernels()[-1]
+'scalar'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from e2eio import errors
+from e2eio.errors import E2eioError
+
+try:
+    from e2eio._core import kernels
+except ModuleNotFoundError as error:
+    if error.name != "e2eio._core":
+        raise
+    raise ImportError(
+        "the compiled core e2eio._core is missing; build it with 'pip install .' in the source tree"
+    ) from error
+
+from e2eio.dataset import Dataset
+from e2eio.loader import Loader
+
+if TYPE_CHECKING:
+    from e2eio.conversion import convert
+    from e2eio.shards import write
+
+try:
+    __version__ = version("e2eio")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Dataset",
+    "E2eioError",
+    "Loader",
+    "__version__",
+    "convert",
+    "errors",
+    "kernels",
+    "write",
+]
+
+# Loaded when first asked for: loading data needs neither multiprocessing nor the writer.
+_LAZY = {"convert": "e2eio.conversion", "write": "e2eio.shards"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'e2eio' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

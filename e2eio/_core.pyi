@@ -1,0 +1,139 @@
+"""The compiled core. A mirror of cpp/e2eio, without logic of its own; use the Python modules instead."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def kernels() -> list[str]: ...
+def kernel_set() -> str: ...
+def crc32c(data: bytes, value: int = 0) -> int: ...
+def permute(n: int, key: int, indices: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
+def usable_cores() -> int: ...
+def clear_memset(address: int, n_bytes: int) -> None: ...
+def clear_nontemporal(address: int, n_bytes: int) -> None: ...
+
+class Schema:
+    def __init__(
+        self,
+        image_name: str,
+        height: int,
+        width: int,
+        channel_names: Sequence[str],
+        channel_units: Sequence[str],
+        scalar_names: Sequence[str],
+        scalar_dtypes: Sequence[str],  # numpy names: "float32", "int64", "bool", ...
+        scalar_units: Sequence[str],
+        precision: str,  # "float32" | "float16"
+    ) -> None: ...
+    @property
+    def image_name(self) -> str: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def channel_names(self) -> list[str]: ...
+    @property
+    def channel_units(self) -> list[str]: ...
+    @property
+    def scalar_names(self) -> list[str]: ...
+    @property
+    def scalar_dtypes(self) -> list[str]: ...
+    @property
+    def scalar_units(self) -> list[str]: ...
+    @property
+    def precision(self) -> str: ...
+
+class ShardWriter:
+    """Writes one shard: a temporary file beside `path`, renamed by finish()."""
+
+    def __init__(
+        self, path: str, schema: Schema, shard_id: bytes, compression_level: int, overwrite: bool
+    ) -> None: ...
+    def append(
+        self,
+        images: NDArray[
+            Any
+        ],  # float32 or float64 [n, C, H, W], any strides (an HWC array as a transposed view)
+        scalars: Sequence[NDArray[Any]],  # one [n] array per scalar field, of the schema's dtype
+    ) -> None: ...
+    def finish(self) -> None: ...  # fsync, rename, fsync of the directory
+    def abort(self) -> None: ...  # idempotent; removes the temporary file
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def n_bytes(self) -> int: ...  # of the finished file; before finish(), of what is written
+    @property
+    def n_rounded(
+        self,
+    ) -> int: ...  # float64 pixels that are no float32 and were rounded to nearest even
+    @property
+    def digest(self) -> str: ...  # of the finished shard, as in dataset.json
+    def statistics(
+        self,
+    ) -> dict[str, NDArray[Any]]: ...  # keys as in dataset.json, one [C] array each
+
+class ShardReader:
+    def __init__(self, path: str) -> None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    def record_sizes(self) -> NDArray[np.uint32]: ...
+    def column(self, index: int) -> NDArray[Any]: ...  # scalar column, [n_samples]
+    def check(
+        self, begin: int, end: int
+    ) -> None: ...  # checksum and full decode of records [begin, end); raises
+    def decode(
+        self, ids: NDArray[np.int64], channels: Sequence[int]
+    ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W]
+
+class Pipeline:
+    def __init__(
+        self,
+        readers: Sequence[ShardReader],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        key: int,
+        drop_last: bool,
+        channels: Sequence[int],
+        dtype: str,
+        layout: str,
+        writable: bool,
+        verify: bool,
+        threads: int,
+        prefetch: int,
+        memory_limit_bytes: int,
+        rank: int,
+        world_size: int,
+    ) -> None: ...
+    @property
+    def n_batches(self) -> int: ...
+    def start(self, epoch: int, first_batch: int) -> None: ...
+    def next(self, timeout_s: float) -> Batch | None: ...  # None: not ready within the time
+    @property
+    def exhausted(self) -> bool: ...
+    def stats(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+class Batch:
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+    @property
+    def n_bytes(self) -> int: ...
+    def release(self, dirty: bool) -> None: ...

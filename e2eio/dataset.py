@@ -1,0 +1,230 @@
+"""Samples by number: a directory of shards, a shard, or a list of them."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from e2eio import _core, manifest
+from e2eio.errors import (
+    ConfigError,
+    CorruptShardError,
+    SchemaMismatchError,
+    ShardNotFoundError,
+)
+from e2eio.schema import Schema
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Dataset", "SampleArrays"]
+
+SampleArrays = dict[str, Any]
+
+
+class Dataset:
+    """Random access to the samples of one or several shards.
+
+    Thread rule: any thread. Starts none, holds one open file per shard, and works in a forked child.
+    Pickles as its paths; the shards are opened and compared again.
+
+    Parameters
+    ----------
+    source : path or sequence of paths
+        A directory made by :func:`e2eio.convert` or :func:`e2eio.write`, a shard ``*.e2e``, or several
+        of either, in the order of the samples.
+
+    Raises
+    ------
+    ShardNotFoundError
+        There is no such file, or no shard in the directory.
+    CorruptShardError
+        A shard's frame is damaged, or a shard is not the one that ``dataset.json`` lists.
+    SchemaMismatchError
+        The shards hold different fields.
+
+    Examples
+    --------
+    >>> ds = e2eio.Dataset("data/top")  # doctest: +SKIP
+    >>> ds[17]["X_jets"].shape  # doctest: +SKIP
+    (8, 125, 125)
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+        sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+        if not sources:
+            raise ConfigError("no dataset: found an empty list; expected at least one path")
+        self._readers = [reader for each in sources for reader in _open(each)]
+        _check_schemas(self._readers)
+        self._schema = Schema.from_core(self._readers[0].schema)
+        counts = [reader.n_samples for reader in self._readers]
+        self._ends = np.cumsum(np.asarray(counts, dtype=np.int64))
+        self._digest = manifest.dataset_digest(reader.digest for reader in self._readers)
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __repr__(self) -> str:
+        channels, height, width = self._schema.image.shape
+        scalars = ", ".join(field.name for field in self._schema.scalars)
+        return (
+            f"Dataset({len(self)} samples in {len(self._readers)} shards: "
+            f"{self._schema.image.name} float32 [{channels}, {height}, {width}]; {scalars})"
+        )
+
+    @property
+    def schema(self) -> Schema:
+        """Fields, channels, units and sizes."""
+        return self._schema
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image's channels, in order."""
+        return self._schema.channels
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all shards: equal for equal samples in equal order."""
+        return self._digest
+
+    @property
+    def readers(self) -> tuple[_core.ShardReader, ...]:
+        """The open shards, for the loader."""
+        return tuple(self._readers)
+
+    def scalars(self, name: str) -> NDArray[Any]:
+        """Return a scalar field of all samples, without touching image bytes.
+
+        Parameters
+        ----------
+        name : str
+            A scalar field of the schema.
+
+        Returns
+        -------
+        ndarray
+            [len(self)], of the field's dtype, read-only.
+
+        Raises
+        ------
+        ConfigError
+            There is no such field.
+        CorruptShardError
+            A column does not match its checksum.
+        """
+        if name not in self._columns:
+            names = [field.name for field in self._schema.scalars]
+            if name not in names:
+                raise ConfigError(
+                    f"unknown scalar field: found {name!r}; expected one of {', '.join(names)}"
+                )
+            index = names.index(name)
+            column = np.concatenate([reader.column(index) for reader in self._readers])
+            column.setflags(write=False)
+            self._columns[name] = column
+        return self._columns[name]
+
+    def __getitem__(self, index: int) -> SampleArrays:
+        """Return one sample: the image as float32 [C, H, W], each scalar as a numpy scalar."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[int]) -> list[SampleArrays]:
+        """Return several samples by one native decode; a plain torch DataLoader calls this."""
+        ids = np.array([self._sample_id(index) for index in indices], dtype=np.int64)
+        images = self._decode(ids)
+        columns = {field.name: self.scalars(field.name)[ids] for field in self._schema.scalars}
+        name = self._schema.image.name
+        return [
+            {name: images[i], **{key: column[i] for key, column in columns.items()}}
+            for i in range(len(ids))
+        ]
+
+    def _sample_id(self, index: int) -> int:
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"sample numbers are integers, found {type(index).__name__}; "
+                "use a Loader for ranges of samples"
+            ) from None
+        wrapped = number + len(self) if number < 0 else number
+        if not 0 <= wrapped < len(self):
+            raise IndexError(f"sample {number} of a dataset of {len(self)}")
+        return wrapped
+
+    def _decode(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        channels = list(range(len(self.channels)))
+        images = np.empty((len(ids), *self._schema.image.shape), dtype=np.float32)
+        shards = np.searchsorted(self._ends, ids, side="right")
+        for shard in np.unique(shards):
+            chosen = shards == shard
+            begin = int(self._ends[shard - 1]) if shard > 0 else 0
+            images[chosen] = self._readers[shard].decode(ids[chosen] - begin, channels)
+        return images
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"paths": [reader.path for reader in self._readers], "digest": self._digest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Dataset.__init__(self, state["paths"])
+        if self._digest != state["digest"]:
+            raise CorruptShardError(
+                f"dataset changed: {state['paths'][0]}: its shards are not those that were pickled; "
+                "make the Dataset again",
+                path=state["paths"][0],
+            )
+
+
+def _open(source: str | os.PathLike[str]) -> list[_core.ShardReader]:
+    text = os.fspath(source)
+    if "://" in text:
+        raise ConfigError(
+            f"remote dataset: {text!r}: this version reads local files; copy it to a local directory"
+        )
+    path = Path(text)
+    if not path.is_dir():
+        return [_core.ShardReader(text)]
+    if (path / manifest.FILE_NAME).exists():
+        return _open_listed(path)
+    shards = sorted(path.glob("*.e2e"))
+    if not shards:
+        raise ShardNotFoundError(
+            f"no dataset: {text}: found neither {manifest.FILE_NAME} nor *.e2e; "
+            "make one with 'e2eio convert'",
+            path=text,
+        )
+    return [_core.ShardReader(str(shard)) for shard in shards]
+
+
+def _open_listed(directory: Path) -> list[_core.ShardReader]:
+    listed = manifest.read(directory)
+    readers = []
+    for entry in listed.shards:
+        reader = _core.ShardReader(str(directory / entry.file))
+        if reader.digest != entry.digest or reader.n_samples != entry.n_samples:
+            raise CorruptShardError(
+                f"wrong shard: {reader.path}: found digest {reader.digest}, expected {entry.digest} "
+                f"from {manifest.FILE_NAME}; convert the dataset again",
+                path=reader.path,
+            )
+        readers.append(reader)
+    if not readers:
+        raise ShardNotFoundError(f"no dataset: {directory}: lists no shards", path=str(directory))
+    return readers
+
+
+def _check_schemas(readers: Sequence[_core.ShardReader]) -> None:
+    first = Schema.from_core(readers[0].schema)
+    for reader in readers[1:]:
+        if Schema.from_core(reader.schema) != first:
+            raise SchemaMismatchError(
+                f"schemas differ: {readers[0].path} and {reader.path}; "
+                "load them as separate datasets",
+                path=reader.path,
+            )

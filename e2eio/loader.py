@@ -1,0 +1,314 @@
+"""Batches, decoded in threads ahead of need."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from e2eio import _core
+from e2eio.dataset import Dataset
+from e2eio.errors import ConfigError, ForkError
+from e2eio.frameworks import framework_named
+from e2eio.lease import Lease
+from e2eio.options import (
+    SAMPLE_ID,
+    at_least,
+    channel_indices,
+    checked_fields,
+    checked_flag,
+    checked_timeout,
+    plan_key,
+    resolve_prefetch,
+    resolve_threads,
+)
+from e2eio.ranks import rank_and_world_size
+
+__all__ = ["BatchIterator", "Loader"]
+
+_WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
+
+
+class Loader:
+    """Iterates over the batches of a dataset.
+
+    Threads of the core read, verify and decode batches into recycled memory while the consumer works. Not
+    a torch DataLoader, but what one is used for; pass it to the training loop in its place.
+
+    Batches are lent: their memory returns to the ring when the last array over it is gone, so keep a
+    batch as long as you like (the ring then takes fresh memory), but do not write into it: the next batch is
+    cleared only where this one was filled. numpy arrays are read-only; in-place operations on torch tensors
+    are noticed, cost a full clearing and are warned about once; writes past torch (``.numpy()``, ``.data``,
+    DLPack) raise StaleBatchError later on. Pass ``writable=True`` if batches are to be yours.
+
+    Thread rule: one thread at a time per iterator. No thread runs before the first batch is asked for.
+
+    Parameters
+    ----------
+    dataset : Dataset or path
+        What to load.
+    batch_size : int
+        Samples per batch and rank.
+    shuffle : bool
+        True: another exact permutation of the whole dataset in every epoch.
+    seed : int
+        Of the permutations; ranks of one job must agree on it.
+    drop_last : bool
+        Leave out the last, smaller batch. Otherwise it is delivered, and if it does not divide by the number
+        of ranks, samples from the start of the epoch's order are repeated to fill it.
+    fields : sequence of str or None
+        Names in the order wanted: batches are tuples. None: batches are dicts of all fields.
+        ``"sample_id"`` is the number of the sample, int64.
+    channels : sequence of str or int, or None
+        Only these channels are decoded and delivered, in this order. None: all.
+    dtype : {"float32", "float16", "bfloat16"}
+        Of the images; rounded to nearest even.
+    layout : {"NCHW", "NHWC"}
+        Memory order of the images: [n, C, H, W] or [n, H, W, C].
+    framework : {"torch", "numpy"}
+        What the arrays are.
+    writable : bool
+        Batches may be written into; each costs a full clearing.
+    verify : bool
+        Compare each record with its checksum before it is decoded.
+    threads : int or "auto"
+        Decoding threads. "auto": the cores that the process may use, shared among the ranks of the node.
+    prefetch : int or "auto"
+        Batches made ahead of need, at most.
+    memory_limit : int or None
+        Bytes of batch memory, held batches included; None: unlimited.
+    rank, world_size : int or None
+        None: from torch.distributed or the launcher (torchrun, MPI, Slurm), else 0 of 1.
+    timeout : float or None
+        Seconds to wait for a batch before TimeoutError; None: for ever.
+
+    Raises
+    ------
+    ConfigError
+        An argument is wrong.
+
+    Notes
+    -----
+    Each iteration is an epoch of its own: the first is epoch 0, or the one of :meth:`set_epoch`.
+
+    Examples
+    --------
+    >>> loader = e2eio.Loader("data/top", batch_size=64, shuffle=True,
+    ...                       fields=("X_jets", "y"))  # doctest: +SKIP
+    >>> for images, labels in loader:  # doctest: +SKIP
+    ...     step(images, labels)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        fields: Sequence[str] | None = None,
+        channels: Sequence[str | int] | None = None,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        layout: Literal["NCHW", "NHWC"] = "NCHW",
+        framework: Literal["torch", "numpy"] = "torch",
+        writable: bool = False,
+        verify: bool = True,
+        threads: int | Literal["auto"] = "auto",
+        prefetch: int | Literal["auto"] = "auto",
+        memory_limit: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+        self.rank, self.world_size = rank_and_world_size(rank, world_size)
+        self._framework = framework_named(framework)
+        self._framework.check_dtype(dtype)
+        self._fields = checked_fields(self.dataset, fields)
+        self._as_dict = fields is None
+        self._dtype: str = dtype
+        self._timeout = checked_timeout(timeout)
+        self._options: dict[str, Any] = {
+            "batch_size": at_least(1, "batch_size", batch_size),
+            "shuffle": checked_flag("shuffle", shuffle),
+            "key": plan_key(self.dataset.digest, seed),
+            "drop_last": checked_flag("drop_last", drop_last),
+            "channels": channel_indices(self.dataset, channels),
+            "dtype": dtype,
+            "layout": layout,
+            "writable": checked_flag("writable", writable),
+            "verify": checked_flag("verify", verify),
+            "threads": resolve_threads(threads),
+            "prefetch": resolve_prefetch(prefetch),
+            "memory_limit_bytes": 0
+            if memory_limit is None
+            else at_least(1, "memory_limit", memory_limit),
+            "rank": self.rank,
+            "world_size": self.world_size,
+        }
+        self._epoch = 0
+        self._closed = False
+        self._pid = os.getpid()
+        self._warned = False
+        self._idle: list[_core.Pipeline] = [self._make_pipeline()]
+        self._n_batches = self._idle[0].n_batches
+        self._latest = self._idle[0]
+        self._iterators: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
+
+    def _make_pipeline(self) -> _core.Pipeline:
+        return _core.Pipeline(self.dataset.readers, **self._options)
+
+    def __len__(self) -> int:
+        """Batches per epoch, equal on all ranks."""
+        return self._n_batches
+
+    def __repr__(self) -> str:
+        return (
+            f"Loader({len(self)} batches of {self._options['batch_size']} from {self.dataset!r}, "
+            f"rank {self.rank} of {self.world_size}, {self._options['threads']} threads)"
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration this epoch (0 or more); without it epochs count up by themselves."""
+        self._epoch = at_least(0, "epoch", epoch)
+
+    def __iter__(self) -> BatchIterator:
+        self.check_usable()
+        pipeline = self._idle.pop() if self._idle else self._make_pipeline()
+        self._latest = pipeline
+        pipeline.start(self._epoch, 0)
+        self._epoch += 1
+        iterator = BatchIterator(self, pipeline)
+        self._iterators.add(iterator)
+        return iterator
+
+    def check_usable(self) -> None:
+        """Raise if the loader is closed, or was made in the parent of this process."""
+        if self._closed:
+            raise ConfigError("the loader is closed; make a new one")
+        if os.getpid() != self._pid:
+            raise ForkError(
+                f"loader used after fork: made in process {self._pid}, used in {os.getpid()}; "
+                "make the Loader in the child (a Dataset may be shared)"
+            )
+
+    def assemble(self, batch: _core.Batch) -> Any:
+        """Return the batch as the framework's arrays, in the order of the fields."""
+        lease = Lease(batch, self._dtype, self._note_write)
+        ids = batch.ids
+        values: dict[str, Any] = {}
+        for name in self._fields:
+            if name == self.dataset.schema.image.name:
+                values[name] = self._framework.image(
+                    lease, dtype=self._dtype, writable=self._options["writable"]
+                )
+            elif name == SAMPLE_ID:
+                values[name] = self._framework.scalar(ids)
+            else:
+                values[name] = self._framework.scalar(self.dataset.scalars(name)[ids])
+        return values if self._as_dict else tuple(values[name] for name in self._fields)
+
+    def _note_write(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "a batch was changed in place; it is cleared in full, which is slow: pass writable=True "
+                "to e2eio.Loader, or copy the batch first",
+                stacklevel=2,
+            )
+
+    def reuse(self, pipeline: _core.Pipeline) -> None:
+        """Take back the pipeline of an iterator that is done with it."""
+        if self._closed or self._idle:
+            pipeline.close()
+        else:
+            self._idle.append(pipeline)
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds that an iterator waits for a batch; None: for ever."""
+        return self._timeout
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters of the latest iteration's pipeline.
+
+        ``batches``, ``samples``, ``record_bytes`` (read), ``stall_s`` (waited for batches), ``slots`` (that
+        exist), ``slots_lent``, ``slots_made`` (more than prefetch + 1 if batches were held), ``slot_bytes``,
+        ``threads``, ``prefetch``, ``kernels``.
+        """
+        return self._latest.stats()
+
+    def close(self) -> None:
+        """Stop and join all threads; idempotent. Batches that are held stay valid."""
+        self._closed = True
+        if os.getpid() != self._pid:
+            return
+        for iterator in list(self._iterators):
+            iterator.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class BatchIterator(Iterator[Any]):
+    """One pass over a loader. Dropping it, or :meth:`close`, gives its threads back to the loader."""
+
+    def __init__(self, loader: Loader, pipeline: _core.Pipeline) -> None:
+        self._loader = loader
+        self._pipeline: _core.Pipeline | None = pipeline
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __len__(self) -> int:
+        """Batches of the whole epoch."""
+        return len(self._loader)
+
+    def __next__(self) -> Any:
+        if self._pipeline is None:
+            raise StopIteration
+        self._loader.check_usable()
+        try:
+            batch = self._wait(self._pipeline)
+        except BaseException as error:
+            # A signal leaves the iterator as it was; an error ends it.
+            if not isinstance(error, KeyboardInterrupt | SystemExit | TimeoutError):
+                self.close()
+            raise
+        if batch is None:
+            self.close()
+            raise StopIteration
+        return self._loader.assemble(batch)
+
+    def _wait(self, pipeline: _core.Pipeline) -> _core.Batch | None:
+        timeout_s = self._loader.timeout_s
+        begin = time.monotonic()
+        while True:
+            batch = pipeline.next(_WAIT_S)
+            if batch is not None:
+                return batch
+            if pipeline.exhausted:
+                return None
+            if timeout_s is not None and time.monotonic() - begin > timeout_s:
+                raise TimeoutError(
+                    f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls"
+                )
+
+    def close(self) -> None:
+        """End the iteration; idempotent."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            self._loader.reuse(pipeline)
+
+    def __del__(self) -> None:
+        if getattr(self, "_pipeline", None) is not None:
+            self.close()

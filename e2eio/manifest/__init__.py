@@ -1,0 +1,32 @@
+"""``dataset.json``: what belongs to a dataset as a whole (docs/format.md, section 7)."""
+
+from __future__ import annotations
+
+from e2eio.manifest.content import (
+    ChannelStatistics,
+    Manifest,
+    Provenance,
+    ShardEntry,
+    SourceEntry,
+    converter_name,
+    creation_time,
+    dataset_digest,
+    merge_statistics,
+)
+from e2eio.manifest.file import FILE_NAME, io_error, read, write
+
+__all__ = [
+    "FILE_NAME",
+    "ChannelStatistics",
+    "Manifest",
+    "Provenance",
+    "ShardEntry",
+    "SourceEntry",
+    "converter_name",
+    "creation_time",
+    "dataset_digest",
+    "io_error",
+    "merge_statistics",
+    "read",
+    "write",
+]

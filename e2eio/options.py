@@ -1,0 +1,111 @@
+"""A loader's arguments: checked at the door, and turned into what the core takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+from e2eio import _core
+from e2eio.dataset import Dataset
+from e2eio.errors import ConfigError
+from e2eio.ranks import local_world_size
+
+__all__ = [
+    "SAMPLE_ID",
+    "at_least",
+    "channel_indices",
+    "checked_fields",
+    "checked_flag",
+    "checked_timeout",
+    "plan_key",
+    "resolve_prefetch",
+    "resolve_threads",
+]
+
+#: The field that every dataset has: the number of the sample.
+SAMPLE_ID = "sample_id"
+
+_DEFAULT_PREFETCH = 2
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """Return a bool that is one; strings and numbers are mistakes."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; expected True or False")
+    return value
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Return seconds above 0, or None."""
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"timeout is {timeout}; expected seconds above 0, or None")
+    return timeout
+
+
+def resolve_prefetch(prefetch: int | Literal["auto"]) -> int:
+    """Return how many batches are made ahead: one ready, one in the making, unless told otherwise."""
+    return _DEFAULT_PREFETCH if prefetch == "auto" else at_least(1, "prefetch", prefetch)
+
+
+def at_least(least: int, name: str, value: object) -> int:
+    """Return an integer that is no smaller than `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} is {value!r}; expected an integer of at least {least}")
+    return value
+
+
+def resolve_threads(threads: int | Literal["auto"]) -> int:
+    """Return the number of decoding threads: an equal share of the cores for the ranks of this node."""
+    if threads == "auto":
+        return max(1, _core.usable_cores() // local_world_size())
+    return at_least(1, "threads", threads)
+
+
+def plan_key(digest: str, seed: int) -> int:
+    """Return the key of the permutations: a function of the samples and the seed."""
+    text = f"e2eio-plan-1\n{digest}\n{at_least(0, 'seed', seed)}\n"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def channel_indices(dataset: Dataset, channels: Sequence[str | int] | None) -> list[int]:
+    """Return the numbers of the channels asked for, in that order."""
+    names = dataset.channels
+    if channels is None:
+        return list(range(len(names)))
+    if isinstance(channels, str):
+        raise ConfigError(f"channels is {channels!r}; expected a sequence, as in [{channels!r}]")
+    indices = []
+    for channel in channels:
+        if isinstance(channel, str) and channel in names:
+            indices.append(names.index(channel))
+        elif (
+            isinstance(channel, int) and not isinstance(channel, bool) and 0 <= channel < len(names)
+        ):
+            indices.append(channel)
+        else:
+            raise ConfigError(
+                f"unknown channel: found {channel!r}; expected one of {', '.join(names)}, "
+                f"or a number below {len(names)}"
+            )
+    if not indices or len(set(indices)) != len(indices):
+        raise ConfigError(f"channels is {list(channels)!r}; expected at least one, each once")
+    return indices
+
+
+def checked_fields(dataset: Dataset, fields: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the fields to deliver, in order."""
+    known = (*dataset.schema.field_names, SAMPLE_ID)
+    if fields is None:
+        return dataset.schema.field_names
+    if isinstance(fields, str):
+        raise ConfigError(f"fields is {fields!r}; expected a sequence, as in ({fields!r},)")
+    for name in fields:
+        if name not in known:
+            raise ConfigError(f"unknown field: found {name!r}; expected one of {', '.join(known)}")
+    if dataset.schema.image.name not in fields:
+        raise ConfigError(
+            f"no image field: found {tuple(fields)!r}; expected {dataset.schema.image.name!r} among them "
+            "(Dataset.scalars reads scalar fields alone)"
+        )
+    return tuple(fields)

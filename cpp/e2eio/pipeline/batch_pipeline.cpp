@@ -60,6 +60,7 @@ struct PipelineState {
   };
   Claim claim();
   void drop_jobs();
+  void take_back(Job& job);  // requires: no thread works on it
 
   const std::shared_ptr<const ShardSet> shards;
   const PipelineConfig config;
@@ -155,9 +156,16 @@ void PipelineState::work() {
   }
 }
 
+void PipelineState::take_back(Job& job) {
+  if (job.error != nullptr) {
+    job.slot->distrust();  // the error may be that somebody wrote into it
+  }
+  ring.give_back(std::move(job.slot));
+}
+
 void PipelineState::drop_jobs() {
   for (const auto& job : jobs) {
-    ring.give_back(std::move(job->slot));
+    take_back(*job);
   }
   jobs.clear();
 }
@@ -284,7 +292,7 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
   s.jobs.pop_front();
   s.work_changed.notify_all();
   if (job->error != nullptr) {
-    s.ring.give_back(std::move(job->slot));
+    s.take_back(*job);
     std::rethrow_exception(job->error);
   }
   ++s.stats.batches;

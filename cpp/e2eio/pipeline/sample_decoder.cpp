@@ -63,7 +63,6 @@ std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const
              records.subspan(record - offset, place.shard->record_end(sample) - record));
       const std::size_t to = first + begin + i;
       if (!slot.clear(to, *kernels_, canary_key + to * 4096)) {
-        slot.distrust();
         throw Error(ErrorKind::kStale,
                     "a batch was written into after it was delivered; pass writable=True to the "
                     "Loader, or copy the batch before you change it");

@@ -16,7 +16,7 @@ class SampleDecoder {
                 const BatchGeometry& geometry, bool verify, const KernelSet& kernels);
 
   // Fills samples [first, first + ids.size()) of the slot. Returns the record bytes read.
-  // Throws: Error(kCorrupt), Error(kIo), Error(kStale); the slot stays consistent.
+  // Throws: Error(kCorrupt), Error(kIo), Error(kStale); the slot stays usable after distrust().
   std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
                      std::uint64_t canary_key);
 

@@ -1,0 +1,224 @@
+"""The directory that a conversion writes into: what is there, what of it counts, who else writes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from e2eio import manifest
+from e2eio.conversion.plan import Plan, Task
+from e2eio.errors import (
+    CorruptShardError,
+    E2eioError,
+    ShardExistsError,
+    ShardNotFoundError,
+)
+from e2eio.manifest import ChannelStatistics, Manifest, ShardEntry
+from e2eio.shards import SHARD_NAME, decode_statistics, open_shard, shard_paths
+
+__all__ = ["FinishedShard", "Target"]
+
+# A complete shard of a conversion that failed: not under a final name, but there for the next run.
+_KEPT: Final = ".kept"
+_TEMPORARY: Final = ".e2eio-tmp-"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedShard:
+    """A shard under its final name.
+
+    Parameters
+    ----------
+    index : int
+    entry : ShardEntry
+    statistics : tuple of ChannelStatistics
+    n_rounded : int or None
+        None: not known, as an earlier run has written it.
+    """
+
+    index: int
+    entry: ShardEntry
+    statistics: tuple[ChannelStatistics, ...]
+    n_rounded: int | None
+
+
+class Target:
+    """The directory `path`, locked as long as the context lasts.
+
+    Parameters
+    ----------
+    path : path
+        Made if it does not exist.
+
+    Raises
+    ------
+    ShardExistsError
+        It is no directory, or another conversion is writing into it.
+    ShardIOError
+        The system refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._made = False
+        self._handle = -1
+
+    def __enter__(self) -> Target:
+        try:
+            self._made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ShardExistsError(
+                f"target is no directory: {self.path}: expected a directory or a free name; "
+                "choose another",
+                str(self.path),
+                errno=error.errno,
+            ) from error
+        except OSError as error:
+            raise manifest.io_error("cannot make directory", self.path, error) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._handle)
+            raise ShardExistsError(
+                f"target is in use: {self.path}: another conversion is writing into it; wait for it",
+                str(self.path),
+                errno=error.errno,
+            ) from error
+        except OSError:
+            pass  # a file system without locks: then it is the caller's care
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove_temporaries()
+        os.close(self._handle)
+        if error is not None and self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def complete(self, plan: Plan) -> Manifest | None:
+        """Return the manifest if the directory holds the plan's dataset, whole; else None."""
+        content = self._manifest()
+        if content is None or not _same(content, plan):
+            return None
+        for task, entry in zip(plan.tasks, content.shards, strict=True):
+            found = _entry(self.path / entry.file, task)
+            if found is None or found != entry:
+                return None
+        return content
+
+    def finished(self, plan: Plan) -> list[FinishedShard]:
+        """Return the plan's shards that an earlier run has finished; their pixels are checked."""
+        shards = []
+        for task in plan.tasks:
+            path = self.path / task.file
+            kept = path.with_name(path.name + _KEPT)
+            if not path.exists() and _entry(kept, task) is not None:
+                kept.rename(path)
+            entry = _entry(path, task)
+            if entry is None:
+                continue
+            try:
+                statistics = decode_statistics(open_shard(path))
+            except E2eioError:  # damaged since: it is written again
+                continue
+            shards.append(FinishedShard(task.index, entry, statistics, None))
+        return shards
+
+    def refuse_foreign(self, plan: Plan, resume: bool) -> None:
+        """Raise ShardExistsError if the directory holds anything that this plan has not written."""
+        content = self._manifest()
+        if content is not None and not (resume and _same(content, plan)):
+            raise self._exists(manifest.FILE_NAME, "a dataset of other sources or options")
+        tasks = {task.file: task for task in plan.tasks}
+        for path in shard_paths(self.path):
+            if not resume:
+                raise self._exists(path.name, "a shard")
+            task = tasks.get(path.name)
+            if task is None or (_opens(path) and _entry(path, task) is None):
+                raise self._exists(path.name, "a shard of other sources or options")
+
+    def clear(self) -> None:
+        """Remove the dataset that is there, for it is to be overwritten."""
+        names = [manifest.FILE_NAME]
+        names += [path.name for path in self.path.iterdir() if _is_shard(path.name)]
+        try:
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise manifest.io_error("cannot remove a file in", self.path, error) from error
+
+    def remove_manifest(self) -> None:
+        """Make the dataset incomplete before its shards change."""
+        (self.path / manifest.FILE_NAME).unlink(missing_ok=True)
+
+    def remove_kept(self) -> None:
+        """Remove what failed conversions have left."""
+        for path in self.path.glob(f"shard-*.e2e{_KEPT}"):
+            path.unlink(missing_ok=True)
+
+    def take_back(self, tasks: Sequence[Task]) -> None:
+        """After a failure, rename finished shards: none stays under a final name."""
+        self.remove_manifest()
+        for task in tasks:
+            path = self.path / task.file
+            if path.exists():
+                path.rename(path.with_name(path.name + _KEPT))
+
+    def _remove_temporaries(self) -> None:
+        """Remove what runs that were killed have left; the lock says that none is running."""
+        for path in self.path.glob(f"*{_TEMPORARY}*"):
+            if _is_shard(path.name.partition(_TEMPORARY)[0]):
+                path.unlink(missing_ok=True)
+
+    def _manifest(self) -> Manifest | None:
+        try:
+            return manifest.read(self.path)
+        except (ShardNotFoundError, CorruptShardError):
+            return None  # the shards tell for themselves
+
+    def _exists(self, name: str, found: str) -> ShardExistsError:
+        return ShardExistsError(
+            f"target exists: {self.path / name}: found {found}, expected none; choose another "
+            "directory, or pass overwrite to replace it",
+            str(self.path / name),
+        )
+
+
+def _same(content: Manifest, plan: Plan) -> bool:
+    ids = [shard.digest.partition("-")[2] for shard in content.shards]
+    return ids == [task.shard_id.hex() for task in plan.tasks]
+
+
+def _is_shard(name: str) -> bool:
+    return SHARD_NAME.fullmatch(name.removesuffix(_KEPT)) is not None
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_shard(path)
+    except E2eioError:
+        return False
+    return True
+
+
+def _entry(path: Path, task: Task) -> ShardEntry | None:
+    """Return the entry of the shard at `path` if it is the one that `task` makes."""
+    try:
+        reader = open_shard(path)
+    except E2eioError:
+        return None
+    same = reader.digest.partition("-")[2] == task.shard_id.hex()
+    if not same or reader.n_samples != task.n_samples:
+        return None
+    return ShardEntry(task.file, reader.n_samples, reader.n_bytes, reader.digest)

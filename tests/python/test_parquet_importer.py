@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from e2eio.errors import ConfigError, E2eioError, ImporterError, ShardIOError, ShardNotFoundError
+from e2eio.importers import ImageSource, ImportOptions, open_source
+
+BOOSTED_X1 = "BoostedTop_x1_fixed_0.snappy.parquet"
+BOOSTED_X3 = "BoostedTop_x3_fixed_0.snappy.parquet"
+QUARK_GLUON = "QCDToGGQQ_IMGjet_RH1all_jet0_run0_n64.test.snappy.parquet"
+TOP_GUN = "top_gun_opendata_0.parquet"
+
+Truth = dict[str, NDArray[np.float32]]
+SMALL = ImportOptions(shape=(2, 3, 4), channels=("a", "b"))
+
+
+def read_all(
+    source: ImageSource, begin: int = 0, end: int | None = None
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
+    images = np.concatenate([images for images, _ in chunks])
+    names = chunks[0][1]
+    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in names}
+
+
+def same_bits(found: NDArray[Any], truth: NDArray[np.float32]) -> bool:
+    as_float = np.ascontiguousarray(found.astype(np.float32))
+    assert np.array_equal(as_float.astype(found.dtype), found)  # doubles that are floats
+    return np.array_equal(as_float.view(np.uint32), np.ascontiguousarray(truth).view(np.uint32))
+
+
+def small_images(n: int) -> NDArray[np.float32]:
+    return np.arange(1, n * 24 + 1, dtype=np.float32).reshape(n, 2, 3, 4)
+
+
+def flat_column(images: NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
+    rows = [row.transpose(1, 2, 0).ravel() for row in images]
+    return pa.array(rows, type=kind or pa.list_(pa.from_numpy_dtype(images.dtype)))
+
+
+def write(path: Path, columns: dict[str, Any], **options: object) -> Path:
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def test_boosted_top_x1(published: Path, truth_x1: Truth) -> None:
+    source = open_source(published / BOOSTED_X1)
+    images, scalars = read_all(source)
+    assert images.dtype == np.float32
+    assert same_bits(images, truth_x1["X"])
+    for name in ("y", "m0", "pt"):
+        assert same_bits(scalars[name], truth_x1[name])
+    assert source.schema.channels[:5] == ("track_pt", "d0", "dz", "ecal", "hcal")
+    assert source.schema.image.name == "X_jets"
+    assert (source.geometry.layout, source.n_samples) == ("HWC", 128)
+
+
+def test_boosted_top_x3(published: Path, truth_x3: Truth) -> None:
+    source = open_source(published / BOOSTED_X3)
+    images, _ = read_all(source)
+    assert same_bits(images, truth_x3["X"])
+    assert source.schema.image.shape == (8, 375, 375)
+
+
+def test_quark_gluon(published: Path, truth_x1: Truth) -> None:
+    source = open_source(published / QUARK_GLUON)
+    images, scalars = read_all(source)
+    assert images.dtype == np.float64
+    assert same_bits(images, truth_x1["X"][:64, [0, 3, 4]])
+    assert scalars["pt"].dtype == np.float64
+    assert same_bits(scalars["pt"], truth_x1["pt"][:64])
+    assert source.schema.channels == ("track_pt", "ecal", "hcal")
+    assert source.geometry.layout == "CHW"
+
+
+def test_top_gun(published: Path, truth_x1: Truth) -> None:
+    source = open_source(published / TOP_GUN)
+    images, scalars = read_all(source)
+    assert same_bits(images, truth_x1["X"][:16])
+    assert scalars["ieta"].dtype == np.int32
+    assert same_bits(scalars["m"], truth_x1["m0"][:16])
+    assert [(s.name, s.dtype, s.unit) for s in source.schema.scalars] == [
+        ("m", "float64", "GeV"),
+        ("pt", "float64", "GeV"),
+        ("ieta", "int32", ""),
+        ("iphi", "int32", ""),
+    ]
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (17, 18), (31, 33), (5, 128), (128, 128)])
+def test_ranges(published: Path, truth_x1: Truth, begin: int, end: int) -> None:
+    source = open_source(published / BOOSTED_X1)
+    chunks = list(source.chunks(begin, end))
+    assert sum(len(images) for images, _ in chunks) == end - begin
+    if chunks:
+        assert same_bits(np.concatenate([c[0] for c in chunks]), truth_x1["X"][begin:end])
+
+
+def test_wrong_range(published: Path) -> None:
+    source = open_source(published / BOOSTED_X1)
+    with pytest.raises(ConfigError, match="range"):
+        next(source.chunks(0, 129))
+
+
+def test_images_are_views_of_arrow_memory(published: Path) -> None:
+    for name in (BOOSTED_X1, QUARK_GLUON):
+        images, _ = next(open_source(published / name).chunks(0, 16))
+        assert not images.flags.owndata
+        assert not images.flags.writeable
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 3, 7, 100])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_row_groups_of_any_size(tmp_path: Path, rows_per_group: int, dtype: str) -> None:
+    truth = small_images(20)
+    columns = {"X": flat_column(truth.astype(dtype)), "y": np.arange(20)}
+    path = write(tmp_path / "a", columns, row_group_size=rows_per_group)
+    source = open_source(path, SMALL)
+    assert source.cuts.tolist() == [*range(0, 20, rows_per_group), 20]
+    for begin, end in ((0, 20), (4, 13), (19, 20)):
+        images, scalars = read_all(source, begin, end)
+        assert same_bits(images, truth[begin:end])
+        assert scalars["y"].tolist() == list(range(begin, end))
+
+
+@pytest.mark.parametrize("order", ["CHW", "HWC"])
+@pytest.mark.parametrize("element", [pa.float32(), pa.float64()])
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed_size_list"])
+def test_nested_lists_of_every_kind(
+    tmp_path: Path, order: str, element: pa.DataType, kind: str
+) -> None:
+    truth = small_images(5)
+    rows = truth if order == "CHW" else truth.transpose(0, 2, 3, 1)
+    type_ = element
+    for size in reversed(rows.shape[1:]):
+        type_ = {
+            "list": lambda t, _: pa.list_(t),
+            "large_list": lambda t, _: pa.large_list(t),
+            "fixed_size_list": pa.list_,
+        }[kind](type_, size)
+    path = write(tmp_path / "a", {"X": pa.array(rows.tolist(), type=type_)}, row_group_size=2)
+    options = ImportOptions(channels=("a", "b"))
+    source = open_source(path, options)
+    assert source.geometry.layout == order
+    assert same_bits(read_all(source)[0], truth)
+
+
+def test_layout_option_beats_the_guess(tmp_path: Path) -> None:
+    rows = small_images(2).reshape(2, 4, 3, 2)
+    path = write(tmp_path / "a", {"X": pa.array(rows.tolist())})
+    options = ImportOptions(layout="CHW", channels=("a", "b", "c", "d"))
+    assert same_bits(read_all(open_source(path, options))[0], rows.astype(np.float32))
+    flat = write(tmp_path / "b", {"X": pa.array(list(rows.reshape(2, -1)))})
+    chw = ImportOptions(layout="CHW", shape=(4, 3, 2), channels=("a", "b", "c", "d"))
+    assert same_bits(read_all(open_source(flat, chw))[0], rows)
+
+
+def test_scalars_keep_their_dtype_and_others_are_reported(tmp_path: Path) -> None:
+    kept = {
+        "flag": pa.array([True, False, True]),
+        "i8": pa.array([1, 2, 3], pa.int8()),
+        "u64": pa.array([1, 2, 2**64 - 1], pa.uint64()),
+        "f8": pa.array([0.1, 0.2, np.nan]),
+        "half": pa.array(np.array([0.5, 1, 2], np.float16)),
+    }
+    left = {"name": pa.array(["a", "b", "c"]), "list": pa.array([[1], [2, 3], []])}
+    path = write(tmp_path / "a", {"X": flat_column(small_images(3)), **kept, **left})
+    source = open_source(path, SMALL)
+    _, scalars = read_all(source)
+    dtypes = {name: str(values.dtype) for name, values in scalars.items()}
+    assert dtypes == {
+        "flag": "bool",
+        "i8": "int8",
+        "u64": "uint64",
+        "f8": "float64",
+        "half": "float32",
+    }
+    assert scalars["flag"].tolist() == [True, False, True]
+    assert scalars["u64"][2] == 2**64 - 1
+    assert [text.split()[0] for text in source.skipped] == ["name", "list"]
+
+
+def test_bits_survive(tmp_path: Path) -> None:
+    truth = small_images(2)
+    truth.view(np.uint32)[1, 1, 2] = (0x80000000, 1, 0x7FC01234, 0xFF800000)
+    images, _ = read_all(open_source(write(tmp_path / "a", {"X": flat_column(truth)}), SMALL))
+    assert np.array_equal(np.ascontiguousarray(images).view("u4"), truth.view("u4"))
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "edge"), [(3, 125), (8, 125), (13, 125), (3, 375), (8, 375), (13, 375)]
+)
+def test_published_shapes_of_flat_lists_are_recognised(
+    tmp_path: Path, n_channels: int, edge: int
+) -> None:
+    column = pa.array([np.zeros(n_channels * edge * edge, np.float32)])
+    source = open_source(write(tmp_path / "a.parquet.0", {"all_jet": column}))
+    assert source.schema.image.shape == (n_channels, edge, edge)
+    names = {3: "hcal", 8: "bpix3", 13: "tob2"}
+    assert source.schema.channels[-1] == names[n_channels]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "pass shape as C, H, W"),
+        ({"channels": ("a", "b")}, "2 channels of 125 x 125"),
+        ({"shape": (2, 3, 5)}, "mend shape"),
+        ({"shape": (2, 3, 4)}, "pass channels"),
+        ({"preset": "tau"}, "13 channels"),
+        ({"image": "Y", "shape": (2, 3, 4)}, "expected 'Y'"),
+    ],
+)
+def test_meaning_that_is_not_clear(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    with pytest.raises(ConfigError, match=message):
+        open_source(path, ImportOptions(**options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shape": (2, 3, 4), "channels": ("a",)},
+        {"preset": "tau", "channels": ("a",)},
+        {"channels": ("a", "b"), "units": ("GeV",)},
+        {"preset": "quark-gluon", "units": ("GeV",)},
+        {"layout": "WHC"},
+        {"shape": (0, 3, 4)},
+        {"preset": "no such"},
+    ],
+)
+def test_options_that_contradict_themselves(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ImportOptions(**options)
+
+
+def test_nested_shape_that_contradicts_the_options(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", {"X": pa.array(small_images(1).tolist())})
+    for options in (ImportOptions(shape=(4, 3, 2)), ImportOptions(channels=("a", "b", "c"))):
+        with pytest.raises(ConfigError, match=r"nested lists of \[2, 3, 4\]"):
+            open_source(path, options)
+
+
+def test_units_and_names_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    given = ImportOptions(shape=(2, 3, 4), channels=("ecal", "time"), units=("MeV", "ns"))
+    known = ImportOptions(shape=(2, 3, 4), channels=("ecal", "time"))
+    units = [[c.unit for c in open_source(path, o).schema.image.channels] for o in (given, known)]
+    assert units == [["MeV", "ns"], ["GeV", ""]]
+
+
+def test_several_image_columns(tmp_path: Path) -> None:
+    column = flat_column(small_images(1))
+    path = write(tmp_path / "a", {"X": column, "X_jet": column})
+    with pytest.raises(ConfigError, match="pass image"):
+        open_source(path, SMALL)
+    options = ImportOptions(image="X_jet", shape=(2, 3, 4), channels=("a", "b"))
+    assert open_source(path, options).schema.image.name == "X_jet"
+
+
+def ragged(row: int) -> pa.Array:
+    images = small_images(6).tolist()
+    images[row][1][2] = images[row][1][2][:3]
+    return pa.array(images)
+
+
+def with_null(level: int) -> pa.Array:
+    images = small_images(6).tolist()
+    if level == 0:
+        images[4] = None
+    elif level == 1:
+        images[4][1] = None
+    else:
+        images[4][1][2][0] = None
+    return pa.array(images)
+
+
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        (ragged(4), "ragged"),
+        (with_null(0), "null"),
+        (with_null(1), "null"),
+        (with_null(3), "null"),
+    ],
+)
+def test_irregular_nested_rows_are_named(tmp_path: Path, column: pa.Array, what: str) -> None:
+    path = write(tmp_path / "a", {"X": column}, row_group_size=2)
+    source = open_source(path, ImportOptions(channels=("a", "b")))
+    with pytest.raises(ImporterError, match=f"{what}.*row group 2, row 4: ") as caught:
+        read_all(source)
+    assert (caught.value.path, caught.value.sample) == (str(path), 4)
+    assert len(read_all(source, 0, 4)[0]) == 4
+
+
+def test_irregular_flat_rows_are_named(tmp_path: Path) -> None:
+    rows = [row.ravel() for row in small_images(6)]
+    rows[3] = rows[3][:-1]
+    source = open_source(write(tmp_path / "a", {"X": pa.array(rows)}), SMALL)
+    with pytest.raises(ImporterError, match="list of 23, expected 24"):
+        read_all(source)
+
+
+def test_null_scalar_is_named(tmp_path: Path) -> None:
+    columns = {"X": flat_column(small_images(3)), "y": pa.array([1.0, None, 2.0])}
+    source = open_source(write(tmp_path / "a", columns), SMALL)
+    with pytest.raises(ImporterError, match=r"null in column 'y': .* row 1"):
+        read_all(source)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"y": [1.0]},
+        {"X": pa.array([[1, 2, 3]])},
+        {"X": pa.array([[[1.0, 2.0]]])},
+        {"X": pa.array([["a"]])},
+        {"X": pa.array([[]], pa.list_(pa.float32()))},
+        {"X": pa.array([None], pa.list_(pa.float32()))},
+        {"X": pa.array([], pa.list_(pa.float32()))},
+    ],
+)
+def test_files_without_images(tmp_path: Path, columns: dict[str, Any]) -> None:
+    path = write(tmp_path / "a", columns)
+    with pytest.raises(ImporterError, match="expected"):
+        open_source(path, ImportOptions(shape=(1, 1, 3), channels=("a",)))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ShardNotFoundError, match="nowhere") as caught:
+        open_source(tmp_path / "nowhere")
+    assert isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(ImporterError, match="directory"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PA", b"\x89HDF\r\n\x1a\n", b"PARE1234", b"text\n" * 9])
+def test_not_a_parquet_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    with pytest.raises(ImporterError, match=r"a\.parquet"):
+        open_source(path)
+
+
+def test_truncated_anywhere(tmp_path: Path, published: Path) -> None:
+    data = (published / TOP_GUN).read_bytes()
+    path = tmp_path / "a.parquet"
+    for size in (4, 8, 1000, len(data) // 2, len(data) - 9, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(ImporterError, match="truncated"):
+            open_source(path)
+
+
+def test_damaged_footer(tmp_path: Path, published: Path) -> None:
+    data = bytearray((published / TOP_GUN).read_bytes())
+    path = tmp_path / "a.parquet"
+    for at, value in ((-8, 0xFF), (-5, 0x7F), (-40, 0xFF)):
+        damaged = data.copy()
+        damaged[at] = value
+        path.write_bytes(damaged)
+        try:
+            read_all(open_source(path))
+        except E2eioError as error:
+            assert "a.parquet" in str(error)  # noqa: PT017 - a harmless change is fine too
+        else:
+            assert at == -40
+    damaged = data[:-8] + (2**31 - 1).to_bytes(4, "little") + b"PAR1"
+    path.write_bytes(damaged)
+    with pytest.raises(ImporterError, match="damaged"):
+        open_source(path)
+
+
+def test_damaged_page_is_found_by_its_checksum(tmp_path: Path) -> None:
+    columns = {"X": flat_column(small_images(50))}
+    path = write(
+        tmp_path / "a",
+        columns,
+        row_group_size=10,
+        compression="none",
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    data = bytearray(path.read_bytes())
+    at = data.find(small_images(50)[35].transpose(1, 2, 0).tobytes())
+    assert at > 0
+    data[at] ^= 1
+    path.write_bytes(data)
+    source = open_source(path, SMALL)
+    assert len(read_all(source, 0, 30)[0]) == 30
+    with pytest.raises(ImporterError, match="row group") as caught:
+        read_all(source)
+    assert "fetch the file again" in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    path.chmod(0)
+    with pytest.raises(ShardIOError, match="permission"):
+        open_source(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_row_group(tmp_path: Path) -> None:
+    # 1,000 images of 500 kB in one row group: 500 MB decoded, 0.5 MB on disk.
+    values = np.zeros(125_000, np.float32)
+    values[::1000] = 3.5
+    with pq.ParquetWriter(tmp_path / "a", pa.schema({"X_jets": pa.list_(pa.float32())})) as writer:
+        offsets = np.arange(0, 1001 * 125_000, 125_000, dtype=np.int32)
+        column = pa.ListArray.from_arrays(offsets, np.tile(values, 1000))
+        writer.write_table(pa.table({"X_jets": column}), row_group_size=1000)
+    program = (
+        "import re, sys\n"
+        "from e2eio.importers import open_source\n"
+        # ru_maxrss would begin with the size of the process that has started this one.
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
+        "source = open_source(sys.argv[1])\n"
+        "before, n = peak(), 0\n"
+        "for images, _ in source.chunks(0, source.n_samples):\n"
+        "    n += len(images)\n"
+        "print(n, peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a")],
+        cwd=tmp_path,  # not the source tree, which has no compiled core
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    n, grown_mib = map(int, done.stdout.split())
+    assert n == 1000
+    assert grown_mib < 160, grown_mib

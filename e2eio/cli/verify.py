@@ -1,0 +1,207 @@
+"""``e2eio verify``: whether every byte of a dataset is what was written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from e2eio.errors import CorruptShardError, DecodeError, E2eioError, ShardNotFoundError
+
+if TYPE_CHECKING:
+    from e2eio._core import ShardReader
+    from e2eio.manifest import Manifest
+    from e2eio.progress import Progress
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES: Final = """\
+examples:
+  e2eio verify data/top
+  e2eio verify data/top/shard-00000.e2e data/qg
+  e2eio verify --json data/top
+
+Reads every byte. Bad records go to standard output, one a line; the exit code is 1 if there is any.
+"""
+
+_SLICE: Final = 64  # records checked between two looks at the progress
+
+
+@dataclass(slots=True)
+class _BadRecord:
+    shard: str
+    record: int
+    error: str
+
+
+@dataclass(slots=True)
+class _Report:
+    """What was found."""
+
+    n_shards: int = 0
+    n_samples: int = 0
+    n_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    bad_records: list[_BadRecord] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems and not self.bad_records
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command and its options."""
+    parser = commands.add_parser(
+        "verify",
+        help="check every byte of a dataset",
+        description="Check every record against its checksum and decode it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a dataset directory or a shard")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check all paths, and print what is wrong with them.
+
+    Raises
+    ------
+    ShardNotFoundError
+        A path does not exist.
+    CorruptShardError
+        Something is wrong; it was printed.
+    """
+    from e2eio.progress import make_progress
+
+    report = _Report()
+    shards: list[Path] = []
+    for path in args.paths:
+        shards += _shards(Path(path), report)
+    readers = [reader for reader in (_open(path, report) for path in shards) if reader is not None]
+    with make_progress(not args.quiet, verb="verified") as progress:
+        progress.start(sum(reader.n_samples for reader in readers))
+        done = 0
+        for reader in readers:
+            _check_columns(reader, report)
+            _check_records(reader, report, progress, done)
+            done += reader.n_samples
+    _print(report, args.json)
+    if not report.ok:
+        raise CorruptShardError(
+            f"verification failed: {', '.join(args.paths)}: found {len(report.bad_records)} bad "
+            f"records and {len(report.problems)} other problems in {report.n_shards} shard(s), "
+            "expected none; convert again or restore the files"
+        )
+    return 0
+
+
+def _print(report: _Report, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"ok": report.ok, **asdict(report)}))
+        return
+    for problem in report.problems:
+        print(problem)
+    for bad in report.bad_records:
+        print(f"{bad.shard} record {bad.record}: {bad.error}")
+    if report.ok:
+        print(
+            f"ok: {report.n_samples} samples in {report.n_shards} shard(s), {report.n_bytes} bytes"
+        )
+
+
+def _shards(path: Path, report: _Report) -> list[Path]:
+    """Return the shards to check, and report where a directory is not what its manifest says."""
+    from e2eio import manifest
+    from e2eio.shards import shard_paths
+
+    if not path.exists():
+        raise ShardNotFoundError(
+            f"no such file: {path}: expected a dataset directory or a shard; check the path",
+            str(path),
+        )
+    if not path.is_dir():
+        return [path]
+    there = shard_paths(path)
+    try:
+        listed = manifest.read(path)
+    except ShardNotFoundError:
+        if there:
+            return there
+        raise ShardNotFoundError(
+            f"no dataset: {path}: found neither {manifest.FILE_NAME} nor *.e2e; "
+            "make one with 'e2eio convert'",
+            str(path),
+        ) from None
+    except CorruptShardError as error:
+        report.problems.append(str(error))
+        return there
+    return _compare(path, listed, report)
+
+
+def _compare(path: Path, listed: Manifest, report: _Report) -> list[Path]:
+    from e2eio.schema import Schema
+    from e2eio.shards import open_shard
+
+    paths = [path / entry.file for entry in listed.shards]
+    for entry, shard in zip(listed.shards, paths, strict=True):
+        try:
+            reader = open_shard(shard)
+        except E2eioError:
+            continue  # reported when it is opened for the check
+        found = (reader.digest, reader.n_samples, reader.n_bytes)
+        if found != (entry.digest, entry.n_samples, entry.n_bytes):
+            report.problems.append(
+                f"wrong shard: {shard}: found digest, samples and bytes {found}, expected "
+                f"{(entry.digest, entry.n_samples, entry.n_bytes)} from dataset.json"
+            )
+        if Schema.from_core(reader.schema) != listed.schema:
+            report.problems.append(
+                f"wrong schema: {shard}: found another schema than in dataset.json"
+            )
+    return paths
+
+
+def _open(path: Path, report: _Report) -> ShardReader | None:
+    from e2eio.shards import open_shard
+
+    report.n_shards += 1
+    try:
+        reader = open_shard(path)
+    except E2eioError as error:
+        report.problems.append(str(error))
+        return None
+    report.n_samples += reader.n_samples
+    report.n_bytes += reader.n_bytes
+    return reader
+
+
+def _check_columns(reader: ShardReader, report: _Report) -> None:
+    try:
+        for index in range(len(reader.schema.scalar_names)):
+            reader.column(index)
+    except E2eioError as error:
+        report.problems.append(str(error))
+
+
+def _check_records(reader: ShardReader, report: _Report, progress: Progress, before: int) -> None:
+    for begin in range(0, reader.n_samples, _SLICE):
+        end = min(begin + _SLICE, reader.n_samples)
+        if _error(reader, begin, end) is not None:
+            for record in range(begin, end):  # a bad one hides those after it
+                error = _error(reader, record, record + 1)
+                if error is not None:
+                    report.bad_records.append(_BadRecord(reader.path, record, error))
+        progress.update(before + end)
+
+
+def _error(reader: ShardReader, begin: int, end: int) -> str | None:
+    try:
+        reader.check(begin, end)
+    except (CorruptShardError, DecodeError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,3 @@
+"""What every benchmark needs: contenders in processes of their own, interleaved rounds, reports."""
+
+from __future__ import annotations

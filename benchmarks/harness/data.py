@@ -1,0 +1,272 @@
+"""The same jets in every format: files, their sizes, and digests that say what is in them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.contender import digest_sample
+
+__all__ = [
+    "Chunk",
+    "DataError",
+    "Derived",
+    "JetSource",
+    "ParquetJets",
+    "ToySource",
+    "derive",
+    "write_parquet",
+]
+
+Chunk = tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]
+CHUNK = 64
+SCALARS = ("y", "m0", "pt")
+SHAPES = {1: (8, 125, 125), 3: (8, 375, 375)}
+
+
+class DataError(Exception):
+    """The data asked for cannot be had; the message says what to do."""
+
+
+class JetSource(Protocol):
+    """Jets by number."""
+
+    @property
+    def description(self) -> str: ...
+    @property
+    def resolution(self) -> int: ...
+    def chunk(self, begin: int, end: int) -> Chunk:
+        """Return images float32 [n, 8, H, W] and scalars float32 [n] each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToySource:
+    """Toy jets, seed 0."""
+
+    resolution: int
+
+    @property
+    def description(self) -> str:
+        return "toy jets (e2eio.sim), seed 0"
+
+    def chunk(self, begin: int, end: int) -> Chunk:
+        from e2eio.sim import ToyJets  # here, as contenders' processes import this module as well
+
+        return ToyJets(resolution=self.resolution).chunk(begin, end)
+
+
+class ParquetJets:
+    """Jets of a file in the published layout (`X_jets` flat [H * W * 8], `y`), over and over again.
+
+    Raises DataError if the file is missing or laid out differently.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        if not path.is_file():
+            raise DataError(f"no such file: {path}; give the path of a Parquet file of jets")
+        try:
+            self._file = pq.ParquetFile(path)
+            columns = set(self._file.schema_arrow.names)
+        except (OSError, ValueError) as error:
+            raise DataError(f"not a Parquet file: {path}: {error}") from error
+        if not {"X_jets", "y"} <= columns or self._file.num_row_groups == 0:
+            raise DataError(
+                f"unknown layout: {path}: found columns {sorted(columns)} in "
+                f"{self._file.num_row_groups} row groups, expected X_jets and y, one jet or more"
+            )
+        self._path = path
+        edges = {8 * 125 * 125: 1, 8 * 375 * 375: 3}
+        jet = self._file.read_row_group(0).slice(0, 1)
+        n_pixels = len(jet.column("X_jets").combine_chunks().flatten())
+        if n_pixels not in edges:
+            raise DataError(
+                f"unknown layout: {path}: found {n_pixels} pixels a jet, expected a flat list of "
+                f"{' or '.join(map(str, edges))} (H, W, 8)"
+            )
+        self.resolution = edges[n_pixels]
+        rows = [self._file.metadata.row_group(k).num_rows for k in range(self._file.num_row_groups)]
+        self._where = [(k, row) for k, n in enumerate(rows) for row in range(n)]
+
+    @property
+    def description(self) -> str:
+        return f"{self._path.name} ({len(self._where)} jets, repeated as needed)"
+
+    def chunk(self, begin: int, end: int) -> Chunk:
+        channels, height, width = SHAPES[self.resolution]
+        images = np.empty((end - begin, channels, height, width), np.float32)
+        scalars = {name: np.zeros(end - begin, np.float32) for name in SCALARS}
+        for k in range(end - begin):
+            group, row = self._where[(begin + k) % len(self._where)]
+            jet = self._file.read_row_group(group).slice(row, 1)
+            pixels = jet.column("X_jets").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            images[k] = pixels.reshape(height, width, channels).transpose(2, 0, 1)
+            for name in set(SCALARS) & set(jet.column_names):
+                scalars[name][k] = jet.column(name)[0].as_py()
+        return images, scalars
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The files of one resolution: paths and bytes per sample by format."""
+
+    files: dict[str, str]
+    bytes_per_sample: dict[str, float]
+    n_samples: int
+    shape: tuple[int, int, int]
+
+
+class _Sink(Protocol):
+    def write(
+        self, images: NDArray[np.float32], scalars: dict[str, NDArray[np.float32]]
+    ) -> None: ...
+
+
+class _ParquetSink:
+    """The published layout: snappy, one jet per row group, `X_jets` a flat list (H, W, C)."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._pa = pa
+        fields = [("X_jets", pa.list_(pa.float32()))] + [(name, pa.float32()) for name in SCALARS]
+        self._schema = pa.schema(fields)
+        self._writer = stack.enter_context(
+            pq.ParquetWriter(path, self._schema, compression="snappy")
+        )
+
+    def write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[np.float32]]) -> None:
+        pa = self._pa
+        for k, image in enumerate(images):
+            pixels = pa.array(np.ascontiguousarray(image.transpose(1, 2, 0)).reshape(-1))
+            column = pa.ListArray.from_arrays(pa.array([0, len(pixels)], pa.int32()), pixels)
+            columns = [column] + [pa.array(scalars[name][k : k + 1]) for name in SCALARS]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+
+class _Hdf5Sink:
+    """gzip level 4, one chunk per jet."""
+
+    def __init__(self, path: Path, n: int, shape: tuple[int, int, int], stack: ExitStack) -> None:
+        import h5py
+
+        file = stack.enter_context(h5py.File(path, "w"))
+        options = {"compression": "gzip", "compression_opts": 4}
+        self._images = file.create_dataset(
+            "X_jets", (n, *shape), "f4", chunks=(1, *shape), **options
+        )
+        self._scalars = {name: file.create_dataset(name, (n,), "f4") for name in SCALARS}
+        self._n = 0
+
+    def write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[np.float32]]) -> None:
+        where = slice(self._n, self._n + len(images))
+        self._images[where] = images
+        for name, column in self._scalars.items():
+            column[where] = scalars[name]
+        self._n = where.stop
+
+
+class _NpySink:
+    """Raw float32 [n, C, H, W]."""
+
+    def __init__(self, path: Path, n: int, shape: tuple[int, int, int]) -> None:
+        self._images = np.lib.format.open_memmap(path, "w+", np.float32, (n, *shape))
+        self._n = 0
+
+    def write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[np.float32]]) -> None:
+        del scalars  # labels are in a file of their own
+        self._images[self._n : self._n + len(images)] = images
+        self._n += len(images)
+
+
+def write_parquet(path: Path, chunks: Iterator[Chunk]) -> int:
+    """Write jets in the published layout and return their number."""
+    n = 0
+    with ExitStack() as stack:
+        sink = _ParquetSink(path, stack)
+        for images, scalars in chunks:
+            sink.write(images, scalars)
+            n += len(images)
+    return n
+
+
+def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
+    """Write the first n jets of a source in each format.
+
+    Parameters
+    ----------
+    source : JetSource
+        Where the jets come from.
+    n : int
+        Number of jets, at least 1.
+    work : Path
+        Existing directory for the files.
+    formats : set of str
+        Out of "e2eio" (converted from the Parquet file), "parquet", "hdf5", "npy".
+
+    Raises
+    ------
+    DataError
+        If the disk is too small.
+    """
+    shape = SHAPES[source.resolution]
+    needed = 2 * n * 4 * int(np.prod(shape)) if "npy" in formats else n * 100_000
+    if shutil.disk_usage(work).free < needed:
+        raise DataError(
+            f"too little disk: {work}: {needed / 2**30:.1f} GiB needed; choose another --work or "
+            "fewer --jets"
+        )
+    paths = {
+        "parquet": "jets.snappy.parquet",
+        "hdf5": "jets.h5",
+        "npy": "jets.npy",
+        "e2eio": "dataset",
+    }
+    wanted = formats | ({"parquet"} if "e2eio" in formats else set())
+    files = {name: str(work / paths[name]) for name in paths if name in wanted}
+    _write_files(source, n, files, work)
+    if "e2eio" in formats:
+        import e2eio
+
+        e2eio.convert([files["parquet"]], files["e2eio"], progress=False, overwrite=True)
+    sizes = {name: _count_bytes(Path(path)) / n for name, path in files.items()}
+    files |= {"y": str(work / "y.npy"), "reference": str(work / "reference.txt")}
+    return Derived(files, sizes, n, shape)
+
+
+def _write_files(source: JetSource, n: int, files: dict[str, str], work: Path) -> None:
+    shape = SHAPES[source.resolution]
+    digests: list[str] = []
+    labels: list[NDArray[np.float32]] = []
+    with ExitStack() as stack:
+        sinks: list[_Sink] = []
+        if "parquet" in files:
+            sinks.append(_ParquetSink(Path(files["parquet"]), stack))
+        if "hdf5" in files:
+            sinks.append(_Hdf5Sink(Path(files["hdf5"]), n, shape, stack))
+        if "npy" in files:
+            sinks.append(_NpySink(Path(files["npy"]), n, shape))
+        for begin in range(0, n, CHUNK):
+            images, scalars = source.chunk(begin, min(begin + CHUNK, n))
+            for sink in sinks:
+                sink.write(images, scalars)
+            digests += [
+                digest_sample(x, float(y)) for x, y in zip(images, scalars["y"], strict=True)
+            ]
+            labels.append(scalars["y"])
+    np.save(work / "y.npy", np.concatenate(labels))
+    (work / "reference.txt").write_text("\n".join(digests), encoding="ascii")
+
+
+def _count_bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

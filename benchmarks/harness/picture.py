@@ -1,0 +1,103 @@
+"""The picture of a report: bars with their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.report import OURS, TALK_BATCH, TALK_READ_S, Ratio, Row
+
+__all__ = ["draw"]
+
+
+def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -> bool:
+    """Draw jets per second, one panel per resolution, as a PNG.
+
+    Returns
+    -------
+    bool
+        False if matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return False
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    measured = [row for row in rows if row.samples_per_s]
+    resolutions = sorted({row.resolution for row in measured})
+    if not resolutions:
+        return False
+    counts = [sum(row.resolution == resolution for row in measured) for resolution in resolutions]
+    figure, axes = plt.subplots(
+        len(counts),
+        1,
+        figsize=(9.5, 1.3 + sum(0.42 * count + 0.75 for count in counts)),
+        squeeze=False,
+        height_ratios=counts,
+        layout="constrained",
+    )
+    for axis, resolution in zip(axes[:, 0], resolutions, strict=True):
+        panel = sorted(
+            (row for row in measured if row.resolution == resolution),
+            key=lambda row: row.samples_per_s,
+        )
+        speeds = [row.samples_per_s for row in panel]
+        colours = [
+            "#c8102e"
+            if row.contender == OURS
+            else "#9a9a9a"
+            if "clear" in row.contender
+            else "#2f6690"
+            for row in panel
+        ]
+        spread = [
+            [row.samples_per_s - row.samples_per_s_min for row in panel],
+            [row.samples_per_s_max - row.samples_per_s for row in panel],
+        ]
+        talk = TALK_BATCH / TALK_READ_S[resolution]
+        places = range(len(panel))
+        axis.barh(
+            places,
+            speeds,
+            color=colours,
+            height=0.66,
+            xerr=spread,
+            error_kw={"capsize": 3, "lw": 1.1},
+        )
+        axis.set_yticks(places, [row.title for row in panel])
+        axis.set_xscale("log")
+        low, high = min([talk, *speeds]), max(row.samples_per_s_max for row in panel)
+        axis.set_xlim(low / 2, high * 8)
+        by_peer = {ratio.peer: ratio.median for ratio in ratios if ratio.resolution == resolution}
+        for place, row in zip(places, panel, strict=True):
+            note = f"{row.samples_per_s:,.0f}"
+            if row.contender in by_peer:
+                note += f"  (e2eio: {by_peer[row.contender]:,.3g} x)"
+            axis.annotate(
+                note,
+                (row.samples_per_s_max, place),
+                (8, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )
+        axis.axvline(talk, color="black", lw=1, ls="--", zorder=0)
+        axis.annotate(
+            f" P100 node of the talk: {talk:,.0f}",
+            (talk, 1.0),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=8,
+        )
+        edge = 125 * int(resolution[1:])
+        axis.set_title(f"{resolution}: 8 x {edge} x {edge} float32", loc="right", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel("jets per second (median; whiskers: slowest and fastest round)")
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return True

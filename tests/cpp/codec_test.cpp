@@ -135,12 +135,17 @@ TEST(ImageCodec, RoundsToFloat16OnlyWhenAsked) {
   const ImageShape shape{1, 4, 4};
   Words image(16, 0);
   image[5] = bits(0.1F);
-  const ImageStreams streams = encode_image(scan(image, shape), shape, Precision::kFloat16);
-  EXPECT_EQ(decode(payload_of(streams), shape, Precision::kFloat16).words[0],
-            bits(0.0999755859375F));
+  image[6] = bits(1e-9F);  // less than half of the least float16
+  std::vector<ChannelScan> channels = scan(image, shape);
+  round_to_float16(channels);
+  EXPECT_EQ(channels[0].positions, std::vector<std::uint32_t>{5});
+  const ImageStreams streams = encode_image(channels, shape, Precision::kFloat16);
+  EXPECT_EQ(decode(payload_of(streams), shape, Precision::kFloat16).words,
+            std::vector<std::uint32_t>{bits(0.0999755859375F)});
   EXPECT_THROW((void)decode(payload_of(streams), shape), Error);
   image[5] = bits(70000.5F);
-  EXPECT_THROW((void)encode_image(scan(image, shape), shape, Precision::kFloat16), Error);
+  channels = scan(image, shape);
+  EXPECT_THROW(round_to_float16(channels), Error);
 }
 
 TEST(ImageCodec, RefusesOrDecodesEveryMutationWithoutLeavingTheImage) {

@@ -109,16 +109,27 @@ bool small_integers(const std::vector<std::uint32_t>& words) {
   });
 }
 
-std::uint32_t rotated_half(std::uint32_t word) {
+std::uint16_t to_half(std::uint32_t word) {
   std::uint16_t half = 0;
   scalar_kernels()->cast_float16(&word, 1, &half);
-  const bool was_finite = std::isfinite(std::bit_cast<float>(word));
-  if (was_finite && (half & 0x7FFFU) == 0x7C00U) {
+  return half;
+}
+
+// The float32 bits of the float16 nearest to a value.
+std::uint32_t rounded_to_half(std::uint32_t word) {
+  const std::uint16_t half = to_half(word);
+  const auto value = std::bit_cast<float>(word);
+  if (std::isfinite(value) && (half & 0x7FFFU) == 0x7C00U) {
     throw Error(ErrorKind::kInvalidArgument,
-                cat("value ", std::bit_cast<float>(word),
+                cat("value ", value,
                     " does not fit float16 (largest 65504); write with precision float32"));
   }
-  return static_cast<std::uint32_t>(std::rotl(half, 1));
+  const std::uint16_t rotated = std::rotl(half, 1);
+  const auto low = static_cast<std::uint8_t>(rotated);
+  const auto high = static_cast<std::uint8_t>(rotated >> 8U);
+  std::uint32_t rounded = 0;
+  scalar_kernels()->merge_float16({&low, &high}, 1, &rounded);
+  return rounded;
 }
 
 // Appends the values and returns the plane mask.
@@ -127,7 +138,8 @@ unsigned encode_planes(const std::vector<std::uint32_t>& words, ValueCoding codi
   const unsigned n_planes = il::planes_of(coding);
   std::vector<std::uint32_t> rotated(words.size());
   std::transform(words.begin(), words.end(), rotated.begin(), [coding](std::uint32_t word) {
-    return coding == ValueCoding::kFloat16 ? rotated_half(word) : std::rotl(word, 1);
+    return coding == ValueCoding::kFloat16 ? std::uint32_t{std::rotl(to_half(word), 1)}
+                                           : std::rotl(word, 1);
   });
   unsigned mask = 0;
   Bytes plane(words.size());
@@ -249,6 +261,22 @@ class Encoder {
 };
 
 }  // namespace
+
+void round_to_float16(std::vector<ChannelScan>& channels) {
+  for (ChannelScan& channel : channels) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < channel.words.size(); ++i) {
+      const std::uint32_t word = rounded_to_half(channel.words[i]);
+      if (word != 0) {
+        channel.words[kept] = word;
+        channel.positions[kept] = channel.positions[i];
+        ++kept;
+      }
+    }
+    channel.words.resize(kept);
+    channel.positions.resize(kept);
+  }
+}
 
 ImageStreams encode_image(const std::vector<ChannelScan>& channels, const ImageShape& shape,
                           Precision precision) {

@@ -16,9 +16,12 @@ struct ImageStreams {
   Bytes noise;
 };
 
-// Chooses kind, coding, block, gap width and planes per channel by size.
-// Throws: Error(kInvalidArgument) if a finite value does not fit a float16 where that was asked
-// for. Any thread.
+// Rounds all values to the nearest float16, ties to even; what becomes +0.0 is no longer stored.
+// Throws: Error(kInvalidArgument) if a finite value does not fit.
+void round_to_float16(std::vector<ChannelScan>& channels);
+
+// Chooses kind, coding, block, gap width and planes per channel by size. Any thread.
+// Requires: with Precision::kFloat16, values that round_to_float16() has left.
 [[nodiscard]] ImageStreams encode_image(const std::vector<ChannelScan>& channels,
                                         const ImageShape& shape, Precision precision);
 

@@ -70,6 +70,9 @@ void ShardWriter::append(const StridedImage& image, std::span<const ByteView> sc
   }
   const ImageShape shape = schema_.shape();
   n_rounded_ += scan_image(image, shape, scan_);
+  if (schema_.precision == Precision::kFloat16) {
+    round_to_float16(scan_);
+  }
   ImageStreams streams = encode_image(scan_, shape, schema_.precision);
   add_statistics(scan_, statistics_);
   for (std::size_t s = 0; s < columns_.size(); ++s) {

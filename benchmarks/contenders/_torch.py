@@ -68,17 +68,23 @@ class TorchContender:
         self._workers = 0
 
     def settings(self, inputs: Inputs) -> list[Setting]:
-        in_process: Setting = {"workers": 0}
+        # torch stacks the samples of a batch on several threads, which may help, but suffers badly
+        # from any other load on the machine; one thread does not.
+        threads = [1] if self._collate or inputs.threads == 1 else [1, inputs.threads]
+        in_process: list[Setting] = [{"workers": 0, "torch_threads": n} for n in threads]
         # Workers hand batches over in shared memory; where it is small (containers), they die.
         queue = (PREFETCH_PER_WORKER * inputs.threads + 2) * inputs.batch_bytes
         shared = Path("/dev/shm")
         if shared.exists() and shutil.disk_usage(shared).free < queue:
-            return [{**in_process, "note": "no workers: too little shared memory"}]
+            note = "no workers: too little shared memory"
+            return [{**setting, "note": note} for setting in in_process]
         workers: Setting = {"workers": inputs.threads, "prefetch_factor": PREFETCH_PER_WORKER}
-        return [in_process, workers] if self._in_process else [workers]
+        return [*in_process, workers] if self._in_process else [workers]
 
     def prepare(self, inputs: Inputs, setting: Setting) -> None:
         self._workers = int(setting["workers"])
+        if "torch_threads" in setting:
+            torch.set_num_threads(int(setting["torch_threads"]))
         self._sampler = _Batches(inputs.n_samples, inputs.batch_size)
         self._loader = DataLoader(
             self._open_dataset(inputs),
@@ -102,7 +108,7 @@ class TorchContender:
         return self._iterate()
 
     def details(self) -> Setting:
-        return {"torch_threads": torch.get_num_threads()}
+        return {}
 
     def close(self) -> None:
         self._loader = None

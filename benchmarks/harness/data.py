@@ -28,7 +28,6 @@ __all__ = [
 Chunk = tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]
 CHUNK = 64
 SCALARS = ("y", "m0", "pt")
-SHAPES = {1: (8, 125, 125), 3: (8, 375, 375)}
 
 
 class DataError(Exception):
@@ -42,8 +41,10 @@ class JetSource(Protocol):
     def description(self) -> str: ...
     @property
     def resolution(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
     def chunk(self, begin: int, end: int) -> Chunk:
-        """Return images float32 [n, 8, H, W] and scalars float32 [n] each."""
+        """Return images float32 [n, C, H, W] and scalars float32 [n] each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class ToySource:
     def description(self) -> str:
         return "toy jets (e2eio.sim), seed 0"
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (8, 125 * self.resolution, 125 * self.resolution)
+
     def chunk(self, begin: int, end: int) -> Chunk:
         from e2eio.sim import ToyJets  # here, as contenders' processes import this module as well
 
@@ -63,54 +68,46 @@ class ToySource:
 
 
 class ParquetJets:
-    """Jets of a file in the published layout (`X_jets` flat [H * W * 8], `y`), over and over again.
+    """Jets of a Parquet file in any layout that e2eio imports, over and over again.
 
-    Raises DataError if the file is missing or laid out differently.
+    Raises DataError if the file is missing, laid out differently or of another granularity.
     """
 
     def __init__(self, path: Path) -> None:
-        import pyarrow.parquet as pq
+        from e2eio import errors, importers  # here, as contenders' processes import this module
 
-        if not path.is_file():
-            raise DataError(f"no such file: {path}; give the path of a Parquet file of jets")
         try:
-            self._file = pq.ParquetFile(path)
-            columns = set(self._file.schema_arrow.names)
-        except (OSError, ValueError) as error:
-            raise DataError(f"not a Parquet file: {path}: {error}") from error
-        if not {"X_jets", "y"} <= columns or self._file.num_row_groups == 0:
+            self._source = importers.open_source(path)
+        except errors.E2eioError as error:
+            raise DataError(str(error)) from error
+        self.shape = self._source.schema.image.shape
+        edges = {125: 1, 375: 3}
+        if self.shape[2] not in edges or self._source.n_samples == 0:
             raise DataError(
-                f"unknown layout: {path}: found columns {sorted(columns)} in "
-                f"{self._file.num_row_groups} row groups, expected X_jets and y, one jet or more"
+                f"other granularity: {path}: found {self._source.n_samples} images of {self.shape}, "
+                "expected 125 or 375 pixels a side, one jet or more"
             )
-        self._path = path
-        edges = {8 * 125 * 125: 1, 8 * 375 * 375: 3}
-        jet = self._file.read_row_group(0).slice(0, 1)
-        n_pixels = len(jet.column("X_jets").combine_chunks().flatten())
-        if n_pixels not in edges:
-            raise DataError(
-                f"unknown layout: {path}: found {n_pixels} pixels a jet, expected a flat list of "
-                f"{' or '.join(map(str, edges))} (H, W, 8)"
-            )
-        self.resolution = edges[n_pixels]
-        rows = [self._file.metadata.row_group(k).num_rows for k in range(self._file.num_row_groups)]
-        self._where = [(k, row) for k, n in enumerate(rows) for row in range(n)]
+        self.resolution = edges[self.shape[2]]
+        self._name = path.name
 
     @property
     def description(self) -> str:
-        return f"{self._path.name} ({len(self._where)} jets, repeated as needed)"
+        return f"{self._name} ({self._source.n_samples} jets, repeated as needed)"
 
     def chunk(self, begin: int, end: int) -> Chunk:
-        channels, height, width = SHAPES[self.resolution]
-        images = np.empty((end - begin, channels, height, width), np.float32)
+        total = self._source.n_samples
+        images = np.empty((end - begin, *self.shape), np.float32)
         scalars = {name: np.zeros(end - begin, np.float32) for name in SCALARS}
-        for k in range(end - begin):
-            group, row = self._where[(begin + k) % len(self._where)]
-            jet = self._file.read_row_group(group).slice(row, 1)
-            pixels = jet.column("X_jets").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            images[k] = pixels.reshape(height, width, channels).transpose(2, 0, 1)
-            for name in set(SCALARS) & set(jet.column_names):
-                scalars[name][k] = jet.column(name)[0].as_py()
+        done = 0
+        while done < end - begin:
+            first = (begin + done) % total
+            last = min(total, first + end - begin - done)
+            for pixels, columns in self._source.chunks(first, last):
+                here = slice(done, done + len(pixels))
+                images[here] = pixels
+                for name in set(SCALARS) & set(columns):
+                    scalars[name][here] = columns[name]
+                done = here.stop
         return images, scalars
 
 
@@ -218,7 +215,7 @@ def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
     DataError
         If the disk is too small.
     """
-    shape = SHAPES[source.resolution]
+    shape = source.shape
     needed = 2 * n * 4 * int(np.prod(shape)) if "npy" in formats else n * 100_000
     if shutil.disk_usage(work).free < needed:
         raise DataError(
@@ -244,7 +241,7 @@ def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
 
 
 def _write_files(source: JetSource, n: int, files: dict[str, str], work: Path) -> None:
-    shape = SHAPES[source.resolution]
+    shape = source.shape
     digests: list[str] = []
     labels: list[NDArray[np.float32]] = []
     with ExitStack() as stack:

@@ -90,8 +90,8 @@ def measure(
     results = [Result(name) for name in names]
     lanes: list[_Lane] = []
     try:
-        for result in results:
-            lanes.append(_Lane(result, Child(result.name)))
+        for result in results:  # one by one: those that have started are stopped if one cannot
+            lanes.append(_Lane(result, Child(result.name)))  # noqa: PERF401
         _open_settings(lanes, inputs)
         for lane in sorted(lanes, key=lambda each: each.result.name != RING_OWNER):
             tell(f"verifying {lane.result.name}")
@@ -120,7 +120,7 @@ def _open_settings(lanes: list[_Lane], inputs: Inputs) -> None:
             lane.child.wait_ready()
             lane.setting, *others = lane.child.settings(inputs)
             for setting in others:
-                lanes.append(_Lane(lane.result, Child(lane.result.name), setting))
+                lanes.append(_Lane(lane.result, Child(lane.result.name), setting))  # noqa: PERF401
 
         _try(lane.result, open_all)
     for lane in lanes:

@@ -55,8 +55,8 @@ void raise(const Error& error) {
 }  // namespace
 
 void register_errors() {
-  py::register_exception_translator([](std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param):
-                                                                      // pybind11's signature
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature is pybind11's
+  py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) {
         std::rethrow_exception(pointer);

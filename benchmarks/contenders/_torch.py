@@ -48,8 +48,8 @@ class TorchContender:
     ----------
     open_dataset : callable
         Makes the dataset; called in the contender's process.
-    in_process : bool
-        Try the loader without workers, too.
+    in_process, in_workers : bool
+        Whether to try the loader without workers, and with.
     collate : callable, optional
         As for DataLoader.
     """
@@ -59,10 +59,12 @@ class TorchContender:
         open_dataset: Callable[[Inputs], Dataset[Any]],
         *,
         in_process: bool = False,
+        in_workers: bool = True,
         collate: Callable[[Any], Any] | None = None,
     ) -> None:
         self._open_dataset = open_dataset
         self._in_process = in_process
+        self._in_workers = in_workers
         self._collate = collate
         self._loader: DataLoader[Any] | None = None
         self._workers = 0
@@ -72,6 +74,8 @@ class TorchContender:
         # from any other load on the machine; one thread does not.
         threads = [1] if self._collate or inputs.threads == 1 else [1, inputs.threads]
         in_process: list[Setting] = [{"workers": 0, "torch_threads": n} for n in threads]
+        if not self._in_workers:
+            return in_process
         # Workers hand batches over in shared memory; where it is small (containers), they die.
         queue = (PREFETCH_PER_WORKER * inputs.threads + 2) * inputs.batch_bytes
         shared = Path("/dev/shm")

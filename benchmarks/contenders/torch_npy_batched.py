@@ -41,4 +41,4 @@ def _keep(batch: Batch) -> Batch:
 
 
 def create() -> Contender:
-    return TorchContender(_open, in_process=True, collate=_keep)
+    return TorchContender(_open, in_process=True, in_workers=False, collate=_keep)

@@ -13,7 +13,7 @@ __all__ = ["Result", "Trial", "measure"]
 
 # The contender whose ring the others that clear memory imitate.
 RING_OWNER = "e2eio_dense"
-WARM_UP_S = 0.3
+WARM_UP_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)

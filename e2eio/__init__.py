@@ -1,4 +1,4 @@
-"""Detector images for neural networks, faster than a CPU clears the memory they fill.
+"""Feeds multi-channel detector images to neural networks.
 
 >>> import e2eio
 >>> e2eio.kernels()[-1]

@@ -237,7 +237,7 @@ class Loader:
         """Return counters of the latest iteration's pipeline.
 
         ``batches``, ``samples``, ``record_bytes`` (read), ``stall_s`` (waited for batches), ``slots`` (that
-        exist), ``slots_lent``, ``slots_made`` (more than prefetch + 1 if batches were held), ``slot_bytes``,
+        exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes``,
         ``threads``, ``prefetch``, ``kernels``.
         """
         return self._latest.stats()

@@ -69,6 +69,19 @@ TEST_F(PipelineTest, DeliversEverySampleOfEveryEpochExactly) {
   EXPECT_LE(pipeline.stats().slots_made, 3U);
 }
 
+TEST_F(PipelineTest, RecyclesTheSlotsOfALoopThatHoldsItsBatchUntilTheNext) {
+  BatchPipeline pipeline(shards_, config());
+  std::unique_ptr<Batch> held;
+  for (std::uint64_t epoch = 0; epoch < 20; ++epoch) {
+    pipeline.start(epoch, 0);
+    while (!pipeline.exhausted()) {
+      held = pipeline.next(seconds(20));
+    }
+    held.reset();
+  }
+  EXPECT_LE(pipeline.stats().slots_made, 4U);  // prefetch, and two that are lent
+}
+
 TEST_F(PipelineTest, OrderDoesNotDependOnThreads) {
   PipelineConfig one = config();
   one.threads = 1;

@@ -18,6 +18,9 @@
 namespace e2eio {
 namespace detail {
 
+// A loop holds its batch until the next one is in its hands: two are lent for a moment.
+constexpr std::size_t kLentAtOnce = 2;
+
 // A batch in the making. Fields are guarded by PipelineState::mutex.
 struct Job {
   std::vector<std::uint64_t> ids;
@@ -39,7 +42,7 @@ struct PipelineState {
         kernels(&selected_kernels()),
         plan(with_samples(config.plan, shards->n_samples())),
         ring(geometry, slot_samples(config.plan, shards->n_samples()),
-             static_cast<std::size_t>(config.prefetch) + 1, config.memory_limit_bytes) {}
+             static_cast<std::size_t>(config.prefetch) + kLentAtOnce, config.memory_limit_bytes) {}
 
   static PlanConfig with_samples(PlanConfig plan, std::uint64_t n_samples) {
     plan.n_samples = n_samples;

@@ -37,7 +37,7 @@ struct PipelineStats {
   double stall_s = 0;              // next() waited
   std::uint64_t slots = 0;
   std::uint64_t slots_lent = 0;
-  std::uint64_t slots_made = 0;  // since the start: more than prefetch + 1 if batches were held
+  std::uint64_t slots_made = 0;  // since the start: more than prefetch + 2 if batches were held
   std::uint64_t slot_bytes = 0;
   int threads = 0;
   int prefetch = 0;

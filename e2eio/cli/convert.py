@@ -69,7 +69,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of pixels: bit for bit (default), or rounded",
     )
-    group.add_argument("--compression-level", type=int, default=3, metavar="N", help="1 to 22")
+    group.add_argument("--compression-level", type=int, default=3, metavar="N", help="1 to 19")
     group.add_argument("--processes", type=int, metavar="N", help="default: all usable cores")
     group.add_argument("--shard-samples", type=int, metavar="N", help="samples of a shard, at most")
     group.add_argument(

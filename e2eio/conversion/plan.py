@@ -43,7 +43,7 @@ class PlanOptions:
     ----------
     imports : ImportOptions
     compression_level : int
-        Of zstd, 1 to 22.
+        Of zstd, 1 to 19.
     shard_samples : int or None
         Samples of a shard, at most; None: from `shard_bytes`.
     shard_bytes : int
@@ -59,9 +59,9 @@ class PlanOptions:
     exclude: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.compression_level <= 22:
+        if not 1 <= self.compression_level <= 19:
             raise ConfigError(
-                f"wrong compression level: found {self.compression_level!r}, expected 1 to 22"
+                f"wrong compression level: found {self.compression_level!r}, expected 1 to 19"
             )
         if self.shard_bytes < 1 or (self.shard_samples is not None and self.shard_samples < 1):
             raise ConfigError(

@@ -68,7 +68,7 @@ def convert(
     precision : {"float32", "float16"}
         Of the stored pixels: bit for bit, or rounded.
     compression_level : int
-        Of zstd, 1 to 22.
+        Of zstd, 1 to 19.
     processes : int, optional
         As many as there are usable cores, if not given. One shard at a time is written by each.
     shard_samples : int, optional

@@ -26,8 +26,17 @@ std::uint32_t ImageDecoder::grid_pixels(std::uint32_t block) const noexcept {
   return (shape_.height / block) * (shape_.width / block);
 }
 
-ByteView ImageDecoder::inflate(ByteView stored, std::uint32_t raw_bytes,
-                               const InflateDictionary& dictionary, Bytes& scratch,
+// The parts of a record.
+struct ImageDecoder::Streams {
+  ByteCursor index;
+  ByteCursor value;
+  ByteCursor noise;
+  LaneSet lanes;
+  std::array<std::uint64_t, kLanes> lane_begin{};
+  std::array<std::uint32_t, kLanes> lane_bytes{};
+};
+
+ByteView ImageDecoder::inflate(ByteView stored, std::uint32_t raw_bytes, Bytes& scratch,
                                const char* name) {
   if (stored.size() == raw_bytes) {
     return stored;
@@ -36,27 +45,71 @@ ByteView ImageDecoder::inflate(ByteView stored, std::uint32_t raw_bytes,
     scratch.resize(raw_bytes);
   }
   try {
-    inflater_.inflate(stored, dictionary, std::span(scratch).first(raw_bytes));
+    inflater_.inflate(stored, std::span(scratch).first(raw_bytes));
   } catch (const Error& error) {
     refuse(name, " stream: ", error.what());
   }
   return ByteView(scratch).first(raw_bytes);
 }
 
-void ImageDecoder::read_descriptor(ByteCursor& cursor, std::uint32_t channel) {
+void ImageDecoder::read_places(ByteCursor& cursor, Descriptor& d, std::uint32_t channel,
+                               bool coded) {
+  const unsigned n_planes = il::planes_of(d.coding);
+  const unsigned all = (1U << n_planes) - 1U;
+  if (!coded) {
+    // Small integers have no choice: they are in the value stream.
+    d.in_value = d.coding == ValueCoding::kSmallInteger ? all : cursor.take<std::uint8_t>();
+    if ((d.in_value & ~all) != 0) {
+      refuse("channel ", channel, ": plane mask ", d.in_value, " for ", n_planes, " planes");
+    }
+    return;
+  }
+  const unsigned places = cursor.take<std::uint8_t>();
+  d.in_lanes = places & (il::kValuePlacesMask | il::kGapLowInLanes | il::kGapHighInLanes);
+  d.in_value = (places & il::kRestInValueStream) != 0 ? all & ~d.in_lanes : 0U;
+  const unsigned gaps = d.kind != PixelKind::kSparse ? 0U
+                        : d.wide ? il::kGapLowInLanes | il::kGapHighInLanes
+                                 : il::kGapLowInLanes;
+  const bool rest_but_none = (places & il::kRestInValueStream) != 0 && d.in_value == 0;
+  if ((d.in_lanes & ~(all | gaps)) != 0 || places > 0x7FU || rest_but_none) {
+    refuse("channel ", channel, ": malformed places ", hex32(places));
+  }
+}
+
+void ImageDecoder::read_exceptions(ByteCursor& cursor, Descriptor& d, std::uint32_t channel) {
+  d.base = cursor.take<std::uint8_t>();
+  d.n_exceptions = cursor.take_varint();
+  d.first_exception = exceptions_.size();
+  std::uint64_t next = 0;
+  for (std::size_t i = 0; i < d.n_exceptions; ++i) {
+    next += cursor.take_varint();
+    const auto value = cursor.take<std::uint8_t>();
+    if (next >= d.n || value == d.base) {
+      refuse("channel ", channel, ": exception at word ", next, " of ", d.n);
+    }
+    exceptions_.push_back({static_cast<std::uint32_t>(next), value});
+    ++next;
+  }
+}
+
+void ImageDecoder::read_descriptor(ByteCursor& cursor, std::uint32_t channel, bool coded) {
   Descriptor& d = descriptors_[channel];
   d = Descriptor{};
   const unsigned tag = cursor.take<std::uint8_t>();
   const unsigned coding = tag >> il::kCodingShift & il::kCodingMask;
   d.kind = static_cast<PixelKind>(tag & il::kKindMask);
+  d.coding = static_cast<ValueCoding>(coding);
   d.wide = (tag & il::kWideGaps) != 0;
   const bool has_block = (tag & il::kBlock) != 0;
-  if ((tag & il::kReserved) != 0 || coding > 2 || (d.kind == PixelKind::kEmpty && tag != 0) ||
+  if ((tag & il::kReserved) != 0 || (coding == 3 && !coded) ||
+      (d.kind == PixelKind::kEmpty && tag != 0) ||
       (d.kind == PixelKind::kShared && (d.wide || has_block)) ||
       (d.kind == PixelKind::kDense && d.wide)) {
     refuse("channel ", channel, ": malformed tag ", hex32(tag));
   }
-  d.coding = static_cast<ValueCoding>(coding);
+  if (d.kind == PixelKind::kEmpty) {
+    return;
+  }
   if (d.coding == ValueCoding::kFloat16 && precision_ != Precision::kFloat16) {
     refuse("channel ", channel, ": float16 values in a float32 shard");
   }
@@ -83,59 +136,88 @@ void ImageDecoder::read_descriptor(ByteCursor& cursor, std::uint32_t channel) {
     }
     d.n = descriptors_[d.source].n;
     d.block = descriptors_[d.source].block;
-  } else if (d.kind == PixelKind::kDense) {
+  } else {
     d.n = pixels;
   }
-  const unsigned n_planes = il::planes_of(d.coding);
-  if (d.kind != PixelKind::kEmpty && n_planes > 0) {
-    d.planes = cursor.take<std::uint8_t>();
-    if (d.planes >= 1U << n_planes) {
-      refuse("channel ", channel, ": plane mask ", d.planes, " for ", n_planes, " planes");
-    }
+  read_places(cursor, d, channel, coded);
+  if (d.coding == ValueCoding::kMostlyOneInteger) {
+    read_exceptions(cursor, d, channel);
   }
 }
 
-void ImageDecoder::place_values(Descriptor& d, ByteCursor& value, ByteCursor& noise) const {
-  if (d.coding == ValueCoding::kSmallInteger) {
-    d.plane[0] = bytes_of(value.take_bytes(d.n));
-    return;
-  }
-  for (unsigned p = il::planes_of(d.coding); p-- > 0;) {
-    ByteCursor& from = (d.planes >> p & 1U) != 0 ? value : noise;
-    d.plane[p] = bytes_of(from.take_bytes(d.n));
-  }
-}
-
-void ImageDecoder::place_streams(ByteCursor& index, ByteCursor& value, ByteCursor& noise) {
-  for (std::uint32_t c = 0; c < shape_.channels; ++c) {
-    read_descriptor(index, c);
-  }
+// Points every plane that is not in the lanes to its bytes.
+void ImageDecoder::place_streams(Streams& streams) {
   for (Descriptor& d : descriptors_) {
-    if (d.kind == PixelKind::kSparse) {
-      const std::size_t entries = std::size_t{d.n} + d.escapes;
-      d.gaps = bytes_of(index.take_bytes(d.wide ? 2 * entries : entries));
+    const std::size_t entries = std::size_t{d.n} + d.escapes;
+    for (unsigned role = 4; d.kind == PixelKind::kSparse && role < (d.wide ? 6U : 5U); ++role) {
+      if ((d.in_lanes >> role & 1U) == 0) {
+        d.plane[role] = bytes_of(streams.index.take_bytes(entries));
+      }
     }
-    if (d.kind != PixelKind::kEmpty) {
-      place_values(d, value, noise);
+    for (unsigned p = d.n > 0 ? il::planes_of(d.coding) : 0; p-- > 0;) {
+      if ((d.in_lanes >> p & 1U) == 0) {
+        ByteCursor& from = (d.in_value >> p & 1U) != 0 ? streams.value : streams.noise;
+        d.plane[p] = bytes_of(from.take_bytes(d.n));
+      }
     }
   }
-  if (index.remaining() + value.remaining() + noise.remaining() > 0) {
-    refuse("bytes left over: ", index.remaining(), " in the index stream, ", value.remaining(),
-           " in the value stream, ", noise.remaining(), " of noise");
+  if (streams.index.remaining() + streams.value.remaining() + streams.noise.remaining() > 0) {
+    refuse("bytes left over: ", streams.index.remaining(), " in the index stream, ",
+           streams.value.remaining(), " in the value stream, ", streams.noise.remaining(),
+           " of noise");
+  }
+}
+
+void ImageDecoder::decode_lanes(Streams& streams, const CodeBook& book) {
+  constexpr std::array<unsigned, kPlaneRoles> kOrder{4, 5, 3, 2, 1, 0};
+  std::size_t n_symbols = 0;
+  for (const Descriptor& d : descriptors_) {
+    for (const unsigned role : kOrder) {
+      const bool coded = (d.in_lanes >> role & 1U) != 0;
+      n_symbols += coded ? d.n + (role >= 4 ? d.escapes : 0U) : 0U;
+    }
+  }
+  if (symbols_.size() < n_symbols) {
+    symbols_.resize(n_symbols);
+  }
+  std::uint8_t* next = symbols_.data();
+  for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+    Descriptor& d = descriptors_[c];
+    if (d.in_lanes == 0) {
+      continue;
+    }
+    for (const unsigned role : kOrder) {
+      if ((d.in_lanes >> role & 1U) == 0) {
+        continue;
+      }
+      const CodeBook::Code* const code = book.find(c, static_cast<PlaneRole>(role));
+      if (code == nullptr) {
+        refuse("channel ", c, ": plane ", role, " is coded and the shard has no code for it");
+      }
+      const std::size_t n = d.n + (role >= 4 ? d.escapes : 0U);
+      kernels_->decode_symbols(streams.lanes, code->table.entries(), code->table.bits(), n, next);
+      d.plane[role] = next;
+      next += n;
+    }
+  }
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    const std::uint64_t bits = streams.lanes.at_bits[k] - 8 * streams.lane_begin[k];
+    if ((bits + 7) / 8 != streams.lane_bytes[k]) {
+      refuse("lane ", k, ": ", bits, " bits used of ", streams.lane_bytes[k], " bytes");
+    }
   }
 }
 
 void ImageDecoder::decode_positions(Descriptor& d, std::uint32_t channel,
-                                    DecodedImage& image) const {
+                                    std::uint32_t* positions) {
   const std::uint32_t entries = d.n + d.escapes;
-  d.first_position = image.positions.size();
-  image.positions.resize(d.first_position + entries);
-  std::uint32_t* const positions = image.positions.data() + d.first_position;
-  const std::uint8_t* const high = d.wide ? d.gaps + entries : nullptr;
-  const GapResult result = kernels_->decode_gaps(d.gaps, high, entries, positions);
+  const std::uint8_t* const low = d.plane[static_cast<std::size_t>(PlaneRole::kGapLow)];
+  const std::uint8_t* const high =
+      d.wide ? d.plane[static_cast<std::size_t>(PlaneRole::kGapHigh)] : nullptr;
+  const GapResult result = kernels_->decode_gaps(low, high, entries, positions);
   const std::uint32_t escape = d.wide ? il::kWideEscape : il::kNarrowEscape;
   const std::uint32_t last =
-      d.gaps[entries - 1] | (d.wide ? std::uint32_t{high[entries - 1]} << 8U : 0U);
+      low[entries - 1] | (d.wide ? std::uint32_t{high[entries - 1]} << 8U : 0U);
   if (result.n_positions != d.n || last == escape) {
     refuse("channel ", channel, ": ", result.n_positions, " gaps, expected ", d.n);
   }
@@ -144,41 +226,85 @@ void ImageDecoder::decode_positions(Descriptor& d, std::uint32_t channel,
     refuse("channel ", channel, ": position ", result.end - 1, " on a grid of ",
            grid_pixels(d.block));
   }
-  image.positions.resize(d.first_position + d.n);
   if (d.block > 1) {
-    const std::uint32_t columns = shape_.width / d.block;
-    for (std::uint32_t i = 0; i < d.n; ++i) {
-      const std::uint32_t y = positions[i] / columns;
-      positions[i] = (y * shape_.width + (positions[i] - y * columns)) * d.block;
-    }
+    kernels_->place_blocks(positions, d.n, shape_.width / d.block, shape_.width, d.block);
   }
   d.positions_done = true;
 }
 
 void ImageDecoder::decode_words(const Descriptor& d, std::uint32_t* words) const {
+  const auto word_of = [](std::uint32_t integer) {
+    return std::bit_cast<std::uint32_t>(static_cast<float>(integer));
+  };
   switch (d.coding) {
     case ValueCoding::kFloat32:
-      kernels_->merge_float32(d.plane, d.n, words);
+      kernels_->merge_float32({d.plane[0], d.plane[1], d.plane[2], d.plane[3]}, d.n, words);
       break;
     case ValueCoding::kFloat16:
       kernels_->merge_float16({d.plane[0], d.plane[1]}, d.n, words);
       break;
     case ValueCoding::kSmallInteger:
       for (std::uint32_t i = 0; i < d.n; ++i) {
-        words[i] = std::bit_cast<std::uint32_t>(static_cast<float>(d.plane[0][i]));
+        words[i] = word_of(d.plane[0][i]);
+      }
+      break;
+    case ValueCoding::kMostlyOneInteger:
+      std::fill_n(words, d.n, word_of(d.base));
+      for (std::size_t i = 0; i < d.n_exceptions; ++i) {
+        const Exception& exception = exceptions_[d.first_exception + i];
+        words[exception.word] = word_of(exception.value);
       }
       break;
   }
 }
 
-void ImageDecoder::decode(ByteView payload, const InflateDictionary& index_dictionary,
-                          const InflateDictionary& value_dictionary,
+void ImageDecoder::deliver(std::span<const std::uint32_t> wanted, DecodedImage& image) {
+  std::size_t n_positions = 0;
+  std::size_t n_words = 0;
+  for (const std::uint32_t channel : wanted) {
+    const Descriptor& d = descriptors_[channel];
+    n_positions += std::size_t{d.n} + d.escapes + kPositionSlack;
+    n_words += d.n;
+    if (d.kind == PixelKind::kShared) {
+      n_positions += descriptors_[d.source].escapes;
+    }
+  }
+  // Never shorter: growing costs setting the new elements to zero.
+  image.positions.resize(std::max(image.positions.size(), n_positions));
+  image.words.resize(std::max(image.words.size(), n_words));
+  image.channels.clear();
+  std::size_t next_position = 0;
+  std::size_t next_word = 0;
+  for (const std::uint32_t channel : wanted) {
+    Descriptor& d = descriptors_[channel];
+    ChannelPixels pixels{.dense = d.kind == PixelKind::kDense, .block = d.block, .n = d.n};
+    if (d.kind == PixelKind::kSparse || d.kind == PixelKind::kShared) {
+      Descriptor& own = d.kind == PixelKind::kShared ? descriptors_[d.source] : d;
+      if (!own.positions_done) {
+        own.first_position = next_position;
+        decode_positions(own, channel, image.positions.data() + next_position);
+        next_position += own.n;
+      }
+      pixels.first_position = own.first_position;
+    }
+    pixels.first_word = next_word;
+    decode_words(d, image.words.data() + next_word);
+    next_word += d.n;
+    image.channels.push_back(pixels);
+  }
+}
+
+void ImageDecoder::decode(ByteView payload, const CodeBook* book,
                           std::span<const std::uint32_t> wanted, DecodedImage& image) {
   ByteCursor cursor(payload);
   const std::uint32_t index_raw = cursor.take_varint();
   const std::uint32_t index_stored = cursor.take_varint();
   const std::uint32_t value_raw = cursor.take_varint();
   const std::uint32_t value_stored = cursor.take_varint();
+  std::array<std::uint32_t, kLanes> lane_bytes{};
+  for (std::uint32_t& bytes : lane_bytes) {
+    bytes = book != nullptr ? cursor.take_varint() : 0U;
+  }
   if (index_raw > il::max_index_bytes(shape_) || value_raw > il::max_value_bytes(shape_)) {
     refuse("streams of ", index_raw, " and ", value_raw, " bytes, more than the image can need");
   }
@@ -190,30 +316,29 @@ void ImageDecoder::decode(ByteView payload, const InflateDictionary& index_dicti
   }
   const ByteView index_bytes = cursor.take_bytes(index_stored == 0 ? index_raw : index_stored);
   const ByteView value_bytes = cursor.take_bytes(value_stored == 0 ? value_raw : value_stored);
-  ByteCursor noise(cursor.take_bytes(cursor.remaining()));
-  ByteCursor index(inflate(index_bytes, index_raw, index_dictionary, index_, "index"));
-  ByteCursor value(inflate(value_bytes, value_raw, value_dictionary, value_, "value"));
-  descriptors_.resize(shape_.channels);
-  place_streams(index, value, noise);
-
-  image.channels.clear();
-  image.positions.clear();
-  image.words.clear();
-  for (const std::uint32_t channel : wanted) {
-    Descriptor& d = descriptors_[channel];
-    ChannelPixels pixels{.dense = d.kind == PixelKind::kDense, .block = d.block, .n = d.n};
-    if (d.kind == PixelKind::kSparse || d.kind == PixelKind::kShared) {
-      Descriptor& own = d.kind == PixelKind::kShared ? descriptors_[d.source] : d;
-      if (!own.positions_done) {
-        decode_positions(own, channel, image);
-      }
-      pixels.first_position = own.first_position;
-    }
-    pixels.first_word = image.words.size();
-    image.words.resize(pixels.first_word + d.n);
-    decode_words(d, image.words.data() + pixels.first_word);
-    image.channels.push_back(pixels);
+  LaneSet lanes{.record = bytes_of(payload), .record_bytes = payload.size()};
+  std::array<std::uint64_t, kLanes> lane_begin{};
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    lane_begin[k] = cursor.position();
+    lanes.at_bits[k] = 8 * cursor.position();
+    (void)cursor.take_bytes(lane_bytes[k]);
   }
+  Streams streams{.index = ByteCursor(inflate(index_bytes, index_raw, index_, "index")),
+                  .value = ByteCursor(inflate(value_bytes, value_raw, value_, "value")),
+                  .noise = ByteCursor(cursor.take_bytes(cursor.remaining())),
+                  .lanes = lanes,
+                  .lane_begin = lane_begin,
+                  .lane_bytes = lane_bytes};
+  descriptors_.resize(shape_.channels);
+  exceptions_.clear();
+  for (std::uint32_t c = 0; c < shape_.channels; ++c) {
+    read_descriptor(streams.index, c, book != nullptr);
+  }
+  place_streams(streams);
+  if (book != nullptr) {
+    decode_lanes(streams, *book);
+  }
+  deliver(wanted, image);
 }
 
 }  // namespace e2eio

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "e2eio/base/bytes.hpp"
+#include "e2eio/codec/code_book.hpp"
 #include "e2eio/codec/image_layout.hpp"
 #include "e2eio/codec/zstd_stream.hpp"
 #include "e2eio/kernels/kernel_set.hpp"
@@ -21,7 +22,8 @@ struct ChannelPixels {
   std::size_t first_word = 0;      // into DecodedImage::words
 };
 
-// Thread rule: as a vector. Reused from record to record, so that its memory is.
+// Thread rule: as a vector. Reused from record to record, so that its memory is. The vectors may be
+// longer than what the channels use: what lies beyond is scratch.
 struct DecodedImage {
   std::vector<ChannelPixels> channels;   // one per wanted channel, in the order wanted
   std::vector<std::uint32_t> positions;  // y * W + x of the (first) image pixel of a word
@@ -33,10 +35,10 @@ class ImageDecoder {
  public:
   ImageDecoder(const ImageShape& shape, Precision precision, const KernelSet& kernels);
 
-  // `payload` is a record without its checksum, which the caller has verified.
+  // `payload` is a record without its checksum, which the caller has verified. `book`: the codes of
+  // the shard, null if it has none.
   // Requires: each of `wanted` < channels. Throws: Error(kCorrupt) without a place.
-  void decode(ByteView payload, const InflateDictionary& index_dictionary,
-              const InflateDictionary& value_dictionary, std::span<const std::uint32_t> wanted,
+  void decode(ByteView payload, const CodeBook* book, std::span<const std::uint32_t> wanted,
               DecodedImage& image);
 
  private:
@@ -48,20 +50,31 @@ class ImageDecoder {
     std::uint32_t n = 0;
     std::uint32_t escapes = 0;
     std::uint32_t source = 0;
-    unsigned planes = 0;
-    const std::uint8_t* gaps = nullptr;
-    std::array<const std::uint8_t*, 4> plane{};
+    unsigned in_lanes = 0;  // bit [role]
+    unsigned in_value = 0;  // bit [value plane]
+    std::uint32_t base = 0;
+    std::size_t first_exception = 0;
+    std::size_t n_exceptions = 0;
+    std::array<const std::uint8_t*, kPlaneRoles> plane{};  // by role
     bool positions_done = false;
     std::size_t first_position = 0;
   };
+  struct Exception {
+    std::uint32_t word = 0;
+    std::uint8_t value = 0;
+  };
+  struct Streams;
 
-  ByteView inflate(ByteView stored, std::uint32_t raw_bytes, const InflateDictionary& dictionary,
-                   Bytes& scratch, const char* name);
-  void read_descriptor(ByteCursor& cursor, std::uint32_t channel);
-  void place_streams(ByteCursor& index, ByteCursor& value, ByteCursor& noise);
-  void place_values(Descriptor& descriptor, ByteCursor& value, ByteCursor& noise) const;
-  void decode_positions(Descriptor& descriptor, std::uint32_t channel, DecodedImage& image) const;
+  [[nodiscard]] ByteView inflate(ByteView stored, std::uint32_t raw_bytes, Bytes& scratch,
+                                 const char* name);
+  void read_descriptor(ByteCursor& cursor, std::uint32_t channel, bool coded);
+  void read_places(ByteCursor& cursor, Descriptor& descriptor, std::uint32_t channel, bool coded);
+  void read_exceptions(ByteCursor& cursor, Descriptor& descriptor, std::uint32_t channel);
+  void place_streams(Streams& streams);
+  void decode_lanes(Streams& streams, const CodeBook& book);
+  void decode_positions(Descriptor& descriptor, std::uint32_t channel, std::uint32_t* positions);
   void decode_words(const Descriptor& descriptor, std::uint32_t* words) const;
+  void deliver(std::span<const std::uint32_t> wanted, DecodedImage& image);
   [[nodiscard]] std::uint32_t grid_pixels(std::uint32_t block) const noexcept;
 
   ImageShape shape_;
@@ -70,7 +83,9 @@ class ImageDecoder {
   Inflater inflater_;
   Bytes index_;
   Bytes value_;
+  std::vector<std::uint8_t> symbols_;
   std::vector<Descriptor> descriptors_;
+  std::vector<Exception> exceptions_;
 };
 
 }  // namespace e2eio

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <bitset>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "e2eio/kernels/kernel_set.hpp"
 
@@ -60,17 +60,19 @@ NativeChannel to_native(const ChannelScan& scan, const ImageShape& shape) {
 }
 
 struct Gaps {
-  Bytes bytes;
+  Bytes low;
+  Bytes high;  // wide ones only
   std::uint32_t escapes = 0;
 };
 
 Gaps encode_gaps(const std::vector<std::uint32_t>& positions, bool wide) {
   const std::uint32_t escape = wide ? il::kWideEscape : il::kNarrowEscape;
   Gaps gaps;
-  Bytes high;
   const auto put = [&](std::uint32_t entry) {
-    gaps.bytes.push_back(static_cast<std::byte>(entry));
-    high.push_back(static_cast<std::byte>(entry >> 8U));
+    gaps.low.push_back(static_cast<std::byte>(entry));
+    if (wide) {
+      gaps.high.push_back(static_cast<std::byte>(entry >> 8U));
+    }
   };
   std::uint32_t next = 0;
   for (const std::uint32_t position : positions) {
@@ -81,22 +83,7 @@ Gaps encode_gaps(const std::vector<std::uint32_t>& positions, bool wide) {
     put(gap);
     next = position + 1;
   }
-  if (wide) {
-    append_bytes(gaps.bytes, high);
-  }
   return gaps;
-}
-
-// A plane goes to zstd if it has clearly fewer distinct bytes than random ones would have:
-// n random bytes show 256 (1 - (255/256)^n) distinct values on average.
-bool compresses(ByteView plane) {
-  std::bitset<256> seen;
-  for (const std::byte byte : plane) {
-    seen.set(static_cast<std::size_t>(byte));
-  }
-  const double expected =
-      256.0 * (1.0 - std::pow(255.0 / 256.0, static_cast<double>(plane.size())));
-  return static_cast<double>(seen.count()) < 0.75 * expected;
 }
 
 bool small_integers(const std::vector<std::uint32_t>& words) {
@@ -132,28 +119,57 @@ std::uint32_t rounded_to_half(std::uint32_t word) {
   return rounded;
 }
 
-// Appends the values and returns the plane mask.
-unsigned encode_planes(const std::vector<std::uint32_t>& words, ValueCoding coding,
-                       ImageStreams& streams) {
-  const unsigned n_planes = il::planes_of(coding);
+Bytes integer_bytes(const std::vector<std::uint32_t>& words) {
+  Bytes bytes(words.size());
+  std::transform(words.begin(), words.end(), bytes.begin(), [](std::uint32_t word) {
+    return static_cast<std::byte>(static_cast<unsigned>(std::bit_cast<float>(word)));
+  });
+  return bytes;
+}
+
+// Where few integers differ from the most frequent one, they are listed: u8 base, varint count,
+// then a varint gap and u8 value each (pixel hits: nearly all are 1).
+std::optional<Bytes> as_exceptions(const Bytes& values) {
+  std::array<std::size_t, 256> counts{};
+  for (const std::byte value : values) {
+    ++counts[static_cast<std::size_t>(value)];
+  }
+  const auto most = std::max_element(counts.begin(), counts.end());
+  const std::size_t n_others = values.size() - *most;
+  if (n_others > values.size() / 16) {
+    return std::nullopt;
+  }
+  const auto base = static_cast<std::byte>(most - counts.begin());
+  Bytes list{base};
+  append_varint(list, static_cast<std::uint32_t>(n_others));
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i] != base) {
+      append_varint(list, static_cast<std::uint32_t>(i - next));
+      list.push_back(values[i]);
+      next = i + 1;
+    }
+  }
+  return list;
+}
+
+// Byte planes of the rotated words, the highest first.
+void append_planes(const std::vector<std::uint32_t>& words, ValueCoding coding,
+                   std::vector<EncodedPlane>& planes) {
   std::vector<std::uint32_t> rotated(words.size());
   std::transform(words.begin(), words.end(), rotated.begin(), [coding](std::uint32_t word) {
     return coding == ValueCoding::kFloat16 ? std::uint32_t{std::rotl(to_half(word), 1)}
                                            : std::rotl(word, 1);
   });
-  unsigned mask = 0;
-  Bytes plane(words.size());
-  for (unsigned p = n_planes; p-- > 0;) {
+  for (unsigned p = il::planes_of(coding); p-- > 0;) {
+    Bytes plane(words.size());
     std::transform(rotated.begin(), rotated.end(), plane.begin(),
                    [p](std::uint32_t word) { return static_cast<std::byte>(word >> (8 * p)); });
-    const bool to_zstd = compresses(plane);
-    mask |= to_zstd ? 1U << p : 0U;
-    append_bytes(to_zstd ? streams.value : streams.noise, plane);
+    planes.push_back({value_role(p), std::move(plane)});
   }
-  return mask;
 }
 
-// Bytes of the gaps and values of a channel before zstd, to choose between sparse and dense.
+// Bytes of the gaps and values of a channel before coding, to choose between sparse and dense.
 bool dense_is_smaller(const NativeChannel& channel, std::size_t gap_bytes, bool integers) {
   const std::size_t value_bytes = integers ? 1 : 4;
   return channel.words.size() * value_bytes + gap_bytes > channel.grid_pixels * value_bytes;
@@ -173,91 +189,76 @@ class Encoder {
  public:
   Encoder(const ImageShape& shape, Precision precision) : shape_(shape), precision_(precision) {}
 
-  ImageStreams encode(const std::vector<ChannelScan>& channels) {
-    for (const ChannelScan& scan : channels) {
-      if (scan.positions.empty()) {
-        put_byte(0);
-        sources_.push_back({});
-      } else {
-        encode_channel(to_native(scan, shape_));
-      }
+  EncodedImage encode(const std::vector<ChannelScan>& scans) {
+    EncodedImage image;
+    for (const ChannelScan& scan : scans) {
+      image.push_back(scan.positions.empty() ? EncodedChannel{}
+                                             : encode_channel(to_native(scan, shape_)));
+      sources_.resize(image.size());
     }
-    append_bytes(streams_.index, gaps_);
-    return std::move(streams_);
+    return image;
   }
 
  private:
-  void encode_channel(NativeChannel channel) {
-    const bool integers = small_integers(channel.words);
+  EncodedChannel encode_channel(NativeChannel channel) {
+    EncodedChannel encoded;
+    encoded.kind = PixelKind::kShared;
+    encoded.block = channel.block;
+    encoded.n = static_cast<std::uint32_t>(channel.words.size());
     for (std::size_t source = 0; source < sources_.size(); ++source) {
       const NativeChannel& other = sources_[source];
       if (other.block == channel.block && other.positions == channel.positions) {
-        put_tag(PixelKind::kShared, integers, 0);
-        append_varint(streams_.index, static_cast<std::uint32_t>(source));
-        put_values(channel.words, integers);
-        sources_.push_back({});
-        return;
+        encoded.source = static_cast<std::uint32_t>(source);
+        put_values(channel.words, encoded);
+        return encoded;
       }
     }
-    const Gaps narrow = encode_gaps(channel.positions, false);
-    // An escape costs a byte of the stream, a wide gap one of each entry.
-    const bool wide = narrow.escapes > channel.positions.size();
-    const Gaps gaps = wide ? encode_gaps(channel.positions, true) : narrow;
-    const unsigned block_bit = channel.block > 1 ? il::kBlock : 0U;
-    if (dense_is_smaller(channel, gaps.bytes.size(), integers)) {
+    Gaps gaps = encode_gaps(channel.positions, false);
+    // An escape costs an entry, a wide gap a byte whose low half does not compress.
+    if (gaps.escapes > channel.positions.size() / 2) {
+      gaps = encode_gaps(channel.positions, true);
+    }
+    encoded.wide = !gaps.high.empty();
+    const bool integers = small_integers(channel.words);
+    if (dense_is_smaller(channel, gaps.low.size() + gaps.high.size(), integers)) {
       const NativeChannel full = filled(channel);
-      const bool full_integers = small_integers(full.words);
-      put_tag(PixelKind::kDense, full_integers, block_bit);
-      put_block(channel.block);
-      put_values(full.words, full_integers);
-      sources_.push_back({});
-      return;
+      encoded.kind = PixelKind::kDense;
+      encoded.wide = false;
+      encoded.n = static_cast<std::uint32_t>(full.words.size());
+      put_values(full.words, encoded);
+      return encoded;
     }
-    put_tag(PixelKind::kSparse, integers, block_bit | (wide ? il::kWideGaps : 0U));
-    put_block(channel.block);
-    append_varint(streams_.index, static_cast<std::uint32_t>(channel.positions.size()));
-    append_varint(streams_.index, gaps.escapes);
-    append_bytes(gaps_, gaps.bytes);
-    put_values(channel.words, integers);
+    encoded.kind = PixelKind::kSparse;
+    encoded.escapes = gaps.escapes;
+    encoded.planes.push_back({PlaneRole::kGapLow, std::move(gaps.low)});
+    if (encoded.wide) {
+      encoded.planes.push_back({PlaneRole::kGapHigh, std::move(gaps.high)});
+    }
+    put_values(channel.words, encoded);
     sources_.push_back(std::move(channel));
+    return encoded;
   }
 
-  void put_byte(unsigned value) { streams_.index.push_back(static_cast<std::byte>(value)); }
-
-  [[nodiscard]] ValueCoding coding(bool integers) const {
-    if (integers) {
-      return ValueCoding::kSmallInteger;
-    }
-    return precision_ == Precision::kFloat16 ? ValueCoding::kFloat16 : ValueCoding::kFloat32;
-  }
-
-  void put_tag(PixelKind kind, bool integers, unsigned bits) {
-    put_byte(static_cast<unsigned>(kind) |
-             static_cast<unsigned>(coding(integers)) << il::kCodingShift | bits);
-  }
-
-  void put_block(std::uint32_t block) {
-    if (block > 1) {
-      put_byte(block);
-    }
-  }
-
-  void put_values(const std::vector<std::uint32_t>& words, bool integers) {
-    if (integers) {
-      for (const std::uint32_t word : words) {
-        streams_.value.push_back(
-            static_cast<std::byte>(static_cast<unsigned>(std::bit_cast<float>(word))));
-      }
+  void put_values(const std::vector<std::uint32_t>& words, EncodedChannel& encoded) const {
+    if (!small_integers(words)) {
+      encoded.coding =
+          precision_ == Precision::kFloat16 ? ValueCoding::kFloat16 : ValueCoding::kFloat32;
+      append_planes(words, encoded.coding, encoded.planes);
       return;
     }
-    put_byte(encode_planes(words, coding(false), streams_));
+    Bytes values = integer_bytes(words);
+    if (auto exceptions = as_exceptions(values)) {
+      encoded.coding = ValueCoding::kMostlyOneInteger;
+      encoded.exceptions = *std::move(exceptions);
+      return;
+    }
+    encoded.coding = ValueCoding::kSmallInteger;
+    encoded.planes.push_back({PlaneRole::kValue0, std::move(values)});
   }
 
   ImageShape shape_;
   Precision precision_;
-  ImageStreams streams_;
-  Bytes gaps_;
-  std::vector<NativeChannel> sources_;  // of kind 1; others stand empty
+  std::vector<NativeChannel> sources_;  // per channel; those not of kind 1 stand empty
 };
 
 }  // namespace
@@ -278,7 +279,7 @@ void round_to_float16(std::vector<ChannelScan>& channels) {
   }
 }
 
-ImageStreams encode_image(const std::vector<ChannelScan>& channels, const ImageShape& shape,
+EncodedImage encode_image(const std::vector<ChannelScan>& channels, const ImageShape& shape,
                           Precision precision) {
   return Encoder(shape, precision).encode(channels);
 }

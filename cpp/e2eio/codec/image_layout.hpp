@@ -19,7 +19,12 @@ struct ImageShape {
 };
 
 enum class PixelKind : std::uint8_t { kEmpty = 0, kSparse = 1, kShared = 2, kDense = 3 };
-enum class ValueCoding : std::uint8_t { kFloat32 = 0, kSmallInteger = 1, kFloat16 = 2 };
+enum class ValueCoding : std::uint8_t {
+  kFloat32 = 0,
+  kSmallInteger = 1,
+  kFloat16 = 2,
+  kMostlyOneInteger = 3,
+};
 enum class Precision : std::uint8_t { kFloat32 = 1, kFloat16 = 2 };
 
 namespace image_layout {
@@ -47,7 +52,13 @@ inline constexpr std::uint32_t kMaxBlock = 255;
   return 64 + max_index_bytes(shape) + 2 * max_value_bytes(shape);
 }
 
-// Byte planes of a value coding; 0 for small integers, which have no choice of planes.
+// Places of the planes of a channel in a coded record (section 3.3).
+inline constexpr unsigned kValuePlacesMask = 0x0F;
+inline constexpr unsigned kGapLowInLanes = 0x10;
+inline constexpr unsigned kGapHighInLanes = 0x20;
+inline constexpr unsigned kRestInValueStream = 0x40;
+
+// Byte planes of a value coding.
 [[nodiscard]] constexpr unsigned planes_of(ValueCoding coding) noexcept {
   switch (coding) {
     case ValueCoding::kFloat32:
@@ -55,6 +66,8 @@ inline constexpr std::uint32_t kMaxBlock = 255;
     case ValueCoding::kFloat16:
       return 2;
     case ValueCoding::kSmallInteger:
+      return 1;
+    case ValueCoding::kMostlyOneInteger:
       break;
   }
   return 0;

@@ -22,16 +22,15 @@ inline constexpr std::size_t kTrailerBytes = 64;
 inline constexpr std::size_t kEntryBytes = 24;
 inline constexpr std::size_t kMaxSections = 65536;
 inline constexpr std::size_t kMaxSchemaBytes = std::size_t{16} << 20U;
-inline constexpr std::size_t kMaxDictionaryBytes = 65536;
 inline constexpr std::size_t kRecordCrcBytes = 4;
 
-inline constexpr std::uint64_t kFeatureDictionaries = 1;
+inline constexpr std::uint64_t kFeatureCodes = 1;
 inline constexpr std::uint64_t kFeatureFloat16 = 2;
-inline constexpr std::uint64_t kKnownFeatures = kFeatureDictionaries | kFeatureFloat16;
+inline constexpr std::uint64_t kKnownFeatures = kFeatureCodes | kFeatureFloat16;
 
 inline constexpr std::uint32_t kSchemaKind = 1;
 inline constexpr std::uint32_t kSizesKind = 2;
-inline constexpr std::uint32_t kDictionariesKind = 3;
+inline constexpr std::uint32_t kCodesKind = 3;
 inline constexpr std::uint32_t kFirstColumnKind = 0x100;
 
 // Seal numbers of what is not a record.

@@ -70,17 +70,18 @@ void ShardReader::read_frame() {
                                          trailer.directory_offset));
   }
   schema_ = decode_schema(section(layout::kSchemaKind, layout::kMaxSchemaBytes));
-  const bool has_dictionaries = find(layout::kDictionariesKind) != nullptr;
-  const std::size_t expected = 2 + schema_.scalars.size() + (has_dictionaries ? 1 : 0);
-  const bool announced = (header_.required_features & layout::kFeatureDictionaries) != 0;
+  const bool has_codes = find(layout::kCodesKind) != nullptr;
+  const std::size_t expected = 2 + schema_.scalars.size() + (has_codes ? 1 : 0);
+  const bool announced = (header_.required_features & layout::kFeatureCodes) != 0;
   const bool half = (header_.required_features & layout::kFeatureFloat16) != 0;
-  if (directory_.size() != expected || has_dictionaries != announced ||
+  if (directory_.size() != expected || has_codes != announced ||
       half != (schema_.precision == Precision::kFloat16)) {
     throw Error(ErrorKind::kCorrupt, "directory: sections do not fit schema and features");
   }
   read_sizes(trailer);
-  if (has_dictionaries) {
-    read_dictionaries();
+  if (has_codes) {
+    const auto n_channels = static_cast<std::uint32_t>(schema_.channels.size());
+    book_.emplace(section(layout::kCodesKind, CodeBook::max_section_bytes(n_channels)), n_channels);
   }
   for (std::size_t s = 0; s < schema_.scalars.size(); ++s) {
     const auto kind = layout::kFirstColumnKind + static_cast<std::uint32_t>(s);
@@ -130,20 +131,6 @@ void ShardReader::read_sizes(const layout::Trailer& trailer) {
     throw Error(ErrorKind::kCorrupt, cat("record sizes: records end at byte ", offset,
                                          ", expected ", trailer.records_end));
   }
-}
-
-void ShardReader::read_dictionaries() {
-  const Bytes bytes = section(layout::kDictionariesKind, 8 + 2 * layout::kMaxDictionaryBytes);
-  ByteCursor cursor(bytes);
-  const auto n_index = cursor.take<std::uint32_t>();
-  const auto n_value = cursor.take<std::uint32_t>();
-  const bool fits =
-      n_index <= layout::kMaxDictionaryBytes && n_value <= layout::kMaxDictionaryBytes;
-  if (!fits || cursor.remaining() != std::size_t{n_index} + n_value) {
-    throw Error(ErrorKind::kCorrupt, "dictionaries: wrong sizes");
-  }
-  index_dictionary_ = InflateDictionary(cursor.take_bytes(n_index));
-  value_dictionary_ = InflateDictionary(cursor.take_bytes(n_value));
 }
 
 const layout::SectionEntry* ShardReader::find(std::uint32_t kind) const noexcept {
@@ -209,7 +196,7 @@ void ShardReader::decode(std::uint64_t sample, ByteView record,
                     cat("crc32c ", hex32(crc), ", expected ", hex32(expected)));
       }
     }
-    decoder.decode(payload, index_dictionary_, value_dictionary_, wanted, image);
+    decoder.decode(payload, book_ ? &*book_ : nullptr, wanted, image);
   } catch (const Error& error) {
     throw Error(
         ErrorKind::kCorrupt,

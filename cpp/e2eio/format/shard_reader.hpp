@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,7 +14,7 @@
 
 namespace e2eio {
 
-// Opening reads and verifies header, trailer, directory, schema, record sizes and dictionaries;
+// Opening reads and verifies header, trailer, directory, schema, record sizes and codes;
 // columns and records are verified when they are read. Thread rule: immutable after construction;
 // any thread.
 class ShardReader {
@@ -54,7 +55,6 @@ class ShardReader {
   void read_frame();
   void require_tiling(const layout::Trailer& trailer) const;
   void read_sizes(const layout::Trailer& trailer);
-  void read_dictionaries();
   [[nodiscard]] Bytes read_bytes(std::uint64_t offset_bytes, std::uint64_t n_bytes) const;
   [[nodiscard]] const layout::SectionEntry* find(std::uint32_t kind) const noexcept;
   [[nodiscard]] Bytes section(std::uint32_t kind, std::uint64_t max_bytes) const;
@@ -66,8 +66,7 @@ class ShardReader {
   std::vector<layout::SectionEntry> directory_;
   Schema schema_;
   std::vector<std::uint64_t> offsets_;  // n_samples + 1
-  InflateDictionary index_dictionary_;
-  InflateDictionary value_dictionary_;
+  std::optional<CodeBook> book_;
   Sealer sealer_{ShardId{}};
 };
 

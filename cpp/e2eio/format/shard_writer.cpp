@@ -8,32 +8,7 @@
 namespace e2eio {
 namespace {
 
-constexpr std::size_t kSamplesForDictionary = 256;
-
-std::size_t stored_bytes(Deflater& deflater, const std::vector<Bytes>& samples) {
-  std::size_t total = 0;
-  for (const Bytes& sample : samples) {
-    const std::size_t frame = deflater.deflate(sample).size();
-    total += frame == 0 ? sample.size() : frame;
-  }
-  return total;
-}
-
-// The trained dictionary if samples and dictionary together are smaller than the samples alone.
-Bytes paying_dictionary(Deflater& deflater, const std::vector<Bytes>& samples, int level) {
-  deflater.use_dictionary({});
-  const std::size_t without = stored_bytes(deflater, samples);
-  Bytes dictionary = train_dictionary(samples, level);
-  if (dictionary.empty()) {
-    return {};
-  }
-  deflater.use_dictionary(dictionary);
-  if (stored_bytes(deflater, samples) + dictionary.size() >= without) {
-    deflater.use_dictionary({});
-    return {};
-  }
-  return dictionary;
-}
+constexpr std::size_t kSamplesForCodes = 256;
 
 }  // namespace
 
@@ -51,8 +26,7 @@ ShardWriter::ShardWriter(const std::string& path, Schema schema, const WriterOpt
     : schema_(std::move(schema)),
       options_(options),
       sealer_(options.shard_id),
-      index_deflater_(options.compression_level),
-      value_deflater_(options.compression_level) {
+      packer_(options.compression_level) {
   validate(schema_);
   columns_.resize(schema_.scalars.size());
   statistics_.resize(schema_.channels.size());
@@ -73,62 +47,38 @@ void ShardWriter::append(const StridedImage& image, std::span<const ByteView> sc
   if (schema_.precision == Precision::kFloat16) {
     round_to_float16(scan_);
   }
-  ImageStreams streams = encode_image(scan_, shape, schema_.precision);
+  EncodedImage encoded = encode_image(scan_, shape, schema_.precision);
   add_statistics(scan_, statistics_);
   for (std::size_t s = 0; s < columns_.size(); ++s) {
     append_bytes(columns_[s], scalars[s]);
   }
   if (chosen_) {
-    write_record(streams);
+    write_record(encoded);
     return;
   }
-  held_.push_back(std::move(streams));
-  if (held_.size() >= kSamplesForDictionary) {
+  held_.push_back(std::move(encoded));
+  if (held_.size() >= kSamplesForCodes) {
     write_held();
   }
 }
 
-void ShardWriter::choose_dictionaries() {
-  std::vector<Bytes> index_streams;
-  std::vector<Bytes> value_streams;
-  for (const ImageStreams& streams : held_) {
-    index_streams.push_back(streams.index);
-    value_streams.push_back(streams.value);
-  }
-  index_dictionary_ = paying_dictionary(index_deflater_, index_streams, options_.compression_level);
-  value_dictionary_ = paying_dictionary(value_deflater_, value_streams, options_.compression_level);
-}
-
 void ShardWriter::write_held() {
   chosen_ = true;
-  if (!held_.empty()) {
-    choose_dictionaries();
-  }
-  layout::Header header{
-      .required_features = 0, .optional_features = 0, .shard_id = options_.shard_id};
-  if (!index_dictionary_.empty() || !value_dictionary_.empty()) {
-    header.required_features |= layout::kFeatureDictionaries;
-  }
+  book_ = fit_code_book(held_, static_cast<std::uint32_t>(schema_.channels.size()));
+  layout::Header header{.required_features = layout::kFeatureCodes,
+                        .optional_features = 0,
+                        .shard_id = options_.shard_id};
   if (schema_.precision == Precision::kFloat16) {
     header.required_features |= layout::kFeatureFloat16;
   }
   write(layout::encode(header));
-  for (const ImageStreams& streams : std::exchange(held_, {})) {
-    write_record(streams);
+  for (const EncodedImage& image : std::exchange(held_, {})) {
+    write_record(image);
   }
 }
 
-void ShardWriter::write_record(const ImageStreams& streams) {
-  const Bytes index_frame = index_deflater_.deflate(streams.index);
-  const Bytes value_frame = value_deflater_.deflate(streams.value);
-  Bytes payload;
-  append_varint(payload, static_cast<std::uint32_t>(streams.index.size()));
-  append_varint(payload, static_cast<std::uint32_t>(index_frame.size()));
-  append_varint(payload, static_cast<std::uint32_t>(streams.value.size()));
-  append_varint(payload, static_cast<std::uint32_t>(value_frame.size()));
-  append_bytes(payload, index_frame.empty() ? ByteView(streams.index) : ByteView(index_frame));
-  append_bytes(payload, value_frame.empty() ? ByteView(streams.value) : ByteView(value_frame));
-  append_bytes(payload, streams.noise);
+void ShardWriter::write_record(const EncodedImage& image) {
+  const Bytes payload = packer_.pack(image, book_);
   Bytes record;
   e2eio::append(record, sealer_.seal(sizes_.size(), payload));
   append_bytes(record, payload);
@@ -152,14 +102,7 @@ void ShardWriter::write_sections() {
       .records_end = n_bytes_, .n_samples = sizes_.size(), .shard_id = options_.shard_id};
   put_section(layout::kSchemaKind, encode_schema(schema_));
   put_section(layout::kSizesKind, std::as_bytes(std::span(sizes_)));
-  if (!index_dictionary_.empty() || !value_dictionary_.empty()) {
-    Bytes section;
-    e2eio::append(section, static_cast<std::uint32_t>(index_dictionary_.size()));
-    e2eio::append(section, static_cast<std::uint32_t>(value_dictionary_.size()));
-    append_bytes(section, index_dictionary_);
-    append_bytes(section, value_dictionary_);
-    put_section(layout::kDictionariesKind, section);
-  }
+  put_section(layout::kCodesKind, book_.section());
   for (std::size_t s = 0; s < columns_.size(); ++s) {
     put_section(layout::kFirstColumnKind + static_cast<std::uint32_t>(s), columns_[s]);
   }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "e2eio/codec/image_encoder.hpp"
-#include "e2eio/codec/zstd_stream.hpp"
+#include "e2eio/codec/record_packer.hpp"
 #include "e2eio/format/layout.hpp"
 #include "e2eio/format/schema.hpp"
 #include "e2eio/format/statistics.hpp"
@@ -21,7 +21,7 @@ struct WriterOptions {
   bool overwrite = false;
 };
 
-// The first samples are held back until their statistics show whether dictionaries pay.
+// The first samples are held back: the codes of the shard are fitted to them.
 // Thread rule: one thread at a time. Destroyed without finish(): nothing is left behind.
 class ShardWriter {
  public:
@@ -50,22 +50,19 @@ class ShardWriter {
   [[nodiscard]] std::string digest() const;
 
  private:
-  void choose_dictionaries();
   void write_held();
-  void write_record(const ImageStreams& streams);
+  void write_record(const EncodedImage& image);
   void write(ByteView bytes);
   void write_sections();
 
   Schema schema_;
   WriterOptions options_;
   Sealer sealer_;
-  Deflater index_deflater_;
-  Deflater value_deflater_;
+  RecordPacker packer_;
   std::unique_ptr<FileSink> sink_;
   bool chosen_ = false;
-  Bytes index_dictionary_;
-  Bytes value_dictionary_;
-  std::vector<ImageStreams> held_;
+  CodeBook book_;
+  std::vector<EncodedImage> held_;
   std::vector<ChannelScan> scan_;
   std::vector<std::uint32_t> sizes_;
   std::vector<Bytes> columns_;

@@ -16,6 +16,12 @@ void clear_memset(std::span<std::byte> memory) noexcept {
   }
 }
 
+void fence_nontemporal() noexcept {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 void clear_nontemporal(std::span<std::byte> memory) noexcept {
 #if defined(__x86_64__)
   constexpr std::size_t kLine = 64;
@@ -32,7 +38,7 @@ void clear_nontemporal(std::span<std::byte> memory) noexcept {
     _mm_stream_si128(line + 2, zero);
     _mm_stream_si128(line + 3, zero);
   }
-  _mm_sfence();
+  fence_nontemporal();
   clear_memset(memory.subspan(head + lines * kLine));
 #else
   clear_memset(memory);

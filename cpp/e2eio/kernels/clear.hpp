@@ -10,6 +10,9 @@ namespace e2eio {
 // caches. Any alignment. Any thread.
 void clear_nontemporal(std::span<std::byte> memory) noexcept;
 
+// Orders non-temporal stores of this thread before what it does next.
+void fence_nontemporal() noexcept;
+
 // Zeroes by libc memset.
 void clear_memset(std::span<std::byte> memory) noexcept;
 

@@ -8,7 +8,7 @@ namespace e2eio {
 
 std::vector<const KernelSet*> available_kernels() {
   std::vector<const KernelSet*> sets;
-  for (const KernelSet* set : {avx2_kernels(), scalar_kernels()}) {
+  for (const KernelSet* set : {avx512_kernels(), avx2_kernels(), scalar_kernels()}) {
     if (set != nullptr) {
       sets.push_back(set);
     }

@@ -1,16 +1,28 @@
-// The same text, compiled for AVX2 inside a target region: no flag of the build raises the
-// baseline.
+// AVX2 and BMI2 (Haswell, Zen and later).
+// No flag of the build raises the baseline: the target holds for this region alone.
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
 
 #include "e2eio/kernels/kernel_set.hpp"
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <immintrin.h>
+#define E2EIO_HAVE_AVX2 1
+#endif
+
 namespace e2eio {
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#ifdef E2EIO_HAVE_AVX2
 namespace {
 
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi2")
+#pragma GCC target("avx2,bmi,bmi2,lzcnt,popcnt")
+#include "e2eio/kernels/runs_avx2.inc.hpp"
+// Then what is written in terms of these.
+#include "e2eio/kernels/gaps_portable.inc.hpp"
+#include "e2eio/kernels/lines_avx2.inc.hpp"
 #include "e2eio/kernels/generic.inc.hpp"
 constexpr KernelSet kSet = make_kernel_set("avx2");
 #pragma GCC pop_options
@@ -18,7 +30,8 @@ constexpr KernelSet kSet = make_kernel_set("avx2");
 }  // namespace
 
 const KernelSet* avx2_kernels() noexcept {
-  const bool runs = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0;
+  const bool runs = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi") != 0 &&
+                    __builtin_cpu_supports("bmi2") != 0 && __builtin_cpu_supports("popcnt") != 0;
   return runs ? &kSet : nullptr;
 }
 #else

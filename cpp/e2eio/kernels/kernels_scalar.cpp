@@ -1,12 +1,22 @@
+// The baseline: plain C++ for the instruction set that the build is for.
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 #include "e2eio/kernels/kernel_set.hpp"
 
 namespace e2eio {
 namespace {
 
+#include "e2eio/kernels/gaps_portable.inc.hpp"
+#include "e2eio/kernels/lines_portable.inc.hpp"
+// Written in terms of the above.
 #include "e2eio/kernels/generic.inc.hpp"
-
 constexpr KernelSet kSet = make_kernel_set("scalar");
 
 }  // namespace

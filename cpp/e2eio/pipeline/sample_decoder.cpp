@@ -1,5 +1,6 @@
 #include "e2eio/pipeline/sample_decoder.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace e2eio {
@@ -36,7 +37,8 @@ SampleDecoder::SampleDecoder(const ShardSet& shards, std::vector<std::uint32_t> 
       verify_(verify),
       kernels_(&kernels),
       decoder_(shards.schema().shape(), shards.schema().precision, kernels),
-      scatter_(geometry, kernels) {}
+      staging_(geometry, kernels),
+      blank_(geometry.sample_words(), 0) {}
 
 void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
   place.shard->decode(place.sample, record, channels_, verify_, decoder_, image_);
@@ -59,26 +61,29 @@ std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const
     for (std::size_t i = 0; i < run; ++i) {
       const std::uint64_t sample = place.sample + i;
       const std::uint64_t record = place.shard->record_begin(sample);
+      const std::size_t to = first + begin + i;
+      const std::uint64_t key = canary_key + to * 4096;
+      slot.prefetch_canaries(to, key);  // they arrive while the record is decoded
       decode({place.shard, sample},
              records.subspan(record - offset, place.shard->record_end(sample) - record));
-      const std::size_t to = first + begin + i;
-      if (!slot.clear(to, *kernels_, canary_key + to * 4096)) {
+      if (!slot.canaries_live(to, key)) {
         throw Error(ErrorKind::kStale,
                     "a batch was written into after it was delivered; pass writable=True to the "
                     "Loader, or copy the batch before you change it");
       }
-      scatter_.write(image_, slot.sample(to));
-      slot.remember(to, image_);
+      slot.put(to, image_, staging_);
     }
     begin += run;
   }
+  Staging::finish();
   return n_bytes;
 }
 
 void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {
   const ShardSet::Place place = shards_->locate(id);
   decode(place, place.shard->read_records(place.sample, place.sample + 1, buffer_));
-  scatter_.write(image_, sample);
+  std::fill(blank_.begin(), blank_.end(), 0);
+  staging_.put(image_, sample, blank_, LinePath::kStore);
 }
 
 }  // namespace e2eio

@@ -20,7 +20,7 @@ class SampleDecoder {
   std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
                      std::uint64_t canary_key);
 
-  // Writes one sample into memory that holds zeros.
+  // Writes one sample into memory that holds zeros, aligned to the dtype.
   void fill_zeroed(std::byte* sample, std::uint64_t id);
 
  private:
@@ -31,9 +31,10 @@ class SampleDecoder {
   bool verify_;
   const KernelSet* kernels_;
   ImageDecoder decoder_;
-  ImageScatter scatter_;
+  Staging staging_;
   DecodedImage image_;
   Bytes buffer_;
+  std::vector<std::uint64_t> blank_;  // masks of memory that holds zeros
 };
 
 // Throws: Error(kInvalidArgument) unless each channel is below the schema's number of channels.

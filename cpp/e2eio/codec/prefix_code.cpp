@@ -1,0 +1,153 @@
+#include "e2eio/codec/prefix_code.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace e2eio {
+
+bool CodeLengths::covers(const SymbolCounts& counts) const noexcept {
+  for (std::size_t s = 0; s < counts.size(); ++s) {
+    if (counts[s] > 0 && bits[s] == 0 && !(n_symbols == 1 && only == s)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::uint64_t CodeLengths::cost_bits(const SymbolCounts& counts) const noexcept {
+  std::uint64_t cost = 0;
+  for (std::size_t s = 0; s < counts.size(); ++s) {
+    cost += counts[s] * bits[s];
+  }
+  return cost;
+}
+
+unsigned CodeLengths::longest() const noexcept {
+  return *std::max_element(bits.begin(), bits.end());
+}
+
+namespace {
+
+// A coin of package-merge: what it is worth, and how often each symbol is in it.
+struct Package {
+  std::uint64_t weight = 0;
+  std::vector<std::uint8_t> symbols;
+};
+
+std::vector<Package> pairs_of(const std::vector<Package>& level) {
+  std::vector<Package> pairs;
+  for (std::size_t i = 0; i + 1 < level.size(); i += 2) {
+    Package pair{level[i].weight + level[i + 1].weight, level[i].symbols};
+    pair.symbols.insert(pair.symbols.end(), level[i + 1].symbols.begin(),
+                        level[i + 1].symbols.end());
+    pairs.push_back(std::move(pair));
+  }
+  return pairs;
+}
+
+}  // namespace
+
+CodeLengths fit_lengths(const SymbolCounts& counts, unsigned max_bits) {
+  CodeLengths lengths;
+  std::vector<Package> coins;
+  for (std::size_t s = 0; s < counts.size(); ++s) {
+    if (counts[s] > 0) {
+      coins.push_back({counts[s], {static_cast<std::uint8_t>(s)}});
+    }
+  }
+  lengths.n_symbols = static_cast<std::uint16_t>(coins.size());
+  if (coins.size() == 1) {
+    lengths.only = coins.front().symbols.front();
+    return lengths;
+  }
+  const auto lighter = [](const Package& a, const Package& b) { return a.weight < b.weight; };
+  std::stable_sort(coins.begin(), coins.end(), lighter);
+  std::vector<Package> level = coins;
+  for (unsigned bit = 1; bit < max_bits; ++bit) {
+    const std::vector<Package> pairs = pairs_of(level);
+    std::vector<Package> merged;
+    std::merge(coins.begin(), coins.end(), pairs.begin(), pairs.end(), std::back_inserter(merged),
+               lighter);
+    level = std::move(merged);
+  }
+  const std::size_t n_taken = 2 * coins.size() - 2;
+  for (std::size_t i = 0; i < n_taken; ++i) {
+    for (const std::uint8_t symbol : level[i].symbols) {
+      ++lengths.bits[symbol];
+    }
+  }
+  return lengths;
+}
+
+std::array<std::uint16_t, 256> canonical_codes(const CodeLengths& lengths) {
+  std::array<std::uint16_t, 256> codes{};
+  unsigned code = 0;
+  for (unsigned length = 1; length <= kMaxCodeBits; ++length) {
+    for (std::size_t s = 0; s < codes.size(); ++s) {
+      if (lengths.bits[s] != length) {
+        continue;
+      }
+      unsigned reversed = 0;
+      for (unsigned bit = 0; bit < length; ++bit) {
+        reversed |= (code >> bit & 1U) << (length - 1 - bit);
+      }
+      codes[s] = static_cast<std::uint16_t>(reversed);
+      ++code;
+    }
+    code <<= 1U;
+  }
+  return codes;
+}
+
+DecodeTable::DecodeTable(const CodeLengths& lengths) : bits_(lengths.longest()) {
+  if (lengths.n_symbols == 1) {
+    entries_.assign(1, static_cast<std::uint16_t>(lengths.only << 8U));
+    return;
+  }
+  std::uint64_t space = 0;
+  for (const std::uint8_t length : lengths.bits) {
+    space += length > 0 ? std::uint64_t{1} << (kMaxCodeBits - length) : 0U;
+  }
+  if (space != std::uint64_t{1} << kMaxCodeBits) {
+    throw Error(ErrorKind::kCorrupt, "codes: the lengths do not make a complete prefix code");
+  }
+  entries_.resize(std::size_t{1} << bits_);
+  const std::array<std::uint16_t, 256> codes = canonical_codes(lengths);
+  for (std::size_t s = 0; s < codes.size(); ++s) {
+    const unsigned length = lengths.bits[s];
+    if (length == 0) {
+      continue;
+    }
+    for (std::size_t i = codes[s]; i < entries_.size(); i += std::size_t{1} << length) {
+      entries_[i] = static_cast<std::uint16_t>(s << 8U | length);
+    }
+  }
+}
+
+void LaneWriter::write(ByteView plane, const CodeLengths& lengths,
+                       const std::array<std::uint16_t, 256>& codes) {
+  for (std::size_t i = 0; i < plane.size(); ++i) {
+    const auto symbol = static_cast<std::size_t>(plane[i]);
+    Lane& lane = lanes_[i % kLanes];
+    lane.window |= std::uint64_t{codes[symbol]} << lane.valid;
+    lane.valid += lengths.bits[symbol];
+    for (; lane.valid >= 8; lane.valid -= 8, lane.window >>= 8U) {
+      lane.bytes.push_back(static_cast<std::byte>(lane.window));
+    }
+  }
+}
+
+std::array<Bytes, kLanes> LaneWriter::finish() {
+  std::array<Bytes, kLanes> bytes;
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    Lane& lane = lanes_[k];
+    if (lane.valid > 0) {
+      lane.bytes.push_back(static_cast<std::byte>(lane.window));
+    }
+    bytes[k] = std::move(lane.bytes);
+    lane = Lane{};
+  }
+  return bytes;
+}
+
+}  // namespace e2eio

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "e2eio/base/error.hpp"
@@ -21,7 +22,7 @@ class Kernels : public ::testing::TestWithParam<const KernelSet*> {
 TEST_P(Kernels, DecodeGapsAsTheFormatSays) {
   // Position starts at -1; 255 moves by 255 and stores nothing.
   const std::vector<std::uint8_t> gaps{0, 4, 255, 255, 3, 254};
-  std::vector<std::uint32_t> positions(gaps.size());
+  std::vector<std::uint32_t> positions(gaps.size() + kPositionSlack);
   const GapResult result = set_.decode_gaps(gaps.data(), nullptr, 6, positions.data());
   positions.resize(result.n_positions);
   EXPECT_EQ(positions, (std::vector<std::uint32_t>{0, 5, 519, 774}));
@@ -31,7 +32,7 @@ TEST_P(Kernels, DecodeGapsAsTheFormatSays) {
 TEST_P(Kernels, DecodeWideGaps) {
   const std::vector<std::uint8_t> low{0xFF, 0x01};
   const std::vector<std::uint8_t> high{0xFF, 0x02};
-  std::vector<std::uint32_t> positions(2);
+  std::vector<std::uint32_t> positions(2 + kPositionSlack);
   const GapResult result = set_.decode_gaps(low.data(), high.data(), 2, positions.data());
   EXPECT_EQ(result.n_positions, 1U);
   EXPECT_EQ(positions[0], 65535U + 0x201U);
@@ -95,26 +96,160 @@ TEST_P(Kernels, CastsRoundToNearestEven) {
   EXPECT_EQ(out, (std::array<std::uint16_t, 4>{0x3F80U, 0x3F82U, 0x7FC0U, 0x8000U}));
 }
 
-TEST_P(Kernels, ScatterFillsBlocksAndClearUndoesIt) {
-  constexpr std::uint32_t kWidth = 12;
-  for (const std::uint32_t block : {1U, 2U, 3U}) {
-    for (const std::size_t stride : {std::size_t{1}, std::size_t{5}}) {
-      std::vector<std::uint32_t> memory(kWidth * 12 * stride, 0);
-      std::vector<std::uint32_t> expected = memory;
-      const PixelTarget target{reinterpret_cast<std::byte*>(memory.data()), stride, kWidth, block};
-      const std::vector<std::uint32_t> positions{0, block * 2, kWidth * block + block};
-      const std::vector<std::uint32_t> values{11, 22, 33};
-      for (std::size_t i = 0; i < positions.size(); ++i) {
-        for (std::uint32_t y = 0; y < block; ++y) {
-          for (std::uint32_t x = 0; x < block; ++x) {
-            expected[(positions[i] + y * kWidth + x) * stride] = values[i];
+TEST_P(Kernels, DecodeGapsAsTheScalarSetDoes) {
+  for (const bool wide : {false, true}) {
+    for (std::size_t n = 1; n < 300; n += 1 + n / 20) {
+      std::vector<std::uint8_t> low(n);
+      std::vector<std::uint8_t> high(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        // Escapes are frequent, alone and in rows.
+        low[i] = random_() % 3 == 0 ? 0xFF : static_cast<std::uint8_t>(random_());
+        high[i] = random_() % 2 == 0 ? low[i] : static_cast<std::uint8_t>(random_());
+      }
+      const std::uint8_t* const upper = wide ? high.data() : nullptr;
+      std::vector<std::uint32_t> positions(n + kPositionSlack, 7);
+      std::vector<std::uint32_t> expected(n + kPositionSlack, 7);
+      const auto count = static_cast<std::uint32_t>(n);
+      const GapResult result = set_.decode_gaps(low.data(), upper, count, positions.data());
+      const GapResult reference =
+          scalar_kernels()->decode_gaps(low.data(), upper, count, expected.data());
+      EXPECT_EQ(result.end, reference.end);
+      ASSERT_EQ(result.n_positions, reference.n_positions);
+      positions.resize(result.n_positions);
+      expected.resize(result.n_positions);
+      EXPECT_EQ(positions, expected);
+    }
+  }
+}
+
+TEST_P(Kernels, ReportTheEndOfGapsThatLeave32Bits) {
+  constexpr std::uint32_t kEntries = 70000;
+  const std::vector<std::uint8_t> all(kEntries, 0xFF);
+  std::vector<std::uint32_t> positions(kEntries + kPositionSlack);
+  const GapResult result = set_.decode_gaps(all.data(), all.data(), kEntries, positions.data());
+  EXPECT_EQ(result.end, std::uint64_t{kEntries} * 0xFFFF);
+  EXPECT_EQ(result.n_positions, 0U);
+}
+
+TEST_P(Kernels, PlaceBlocksWhereTheDivisionSays) {
+  for (const std::uint32_t columns : {1U, 2U, 25U, 125U, 375U, 65535U}) {
+    for (const std::uint32_t block : {1U, 2U, 3U, 15U}) {
+      const std::uint32_t width = columns * block;
+      std::vector<std::uint32_t> positions(100);
+      for (std::uint32_t& position : positions) {
+        position = static_cast<std::uint32_t>(random_()) % (columns * 40U);
+      }
+      positions.push_back(0);
+      positions.push_back(columns * 40U - 1);
+      std::vector<std::uint32_t> expected;
+      for (const std::uint32_t position : positions) {
+        expected.push_back((position / columns * width + position % columns) * block);
+      }
+      set_.place_blocks(positions.data(), positions.size(), columns, width, block);
+      EXPECT_EQ(positions, expected);
+    }
+  }
+}
+
+// Memory that begins at a multiple of a cache line. Thread rule: as a vector.
+class Lines {
+ public:
+  explicit Lines(std::size_t n_lines) : bytes_((n_lines + 1) * 64, std::byte{0}) {}
+  std::byte* data() {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
+    return bytes_.data() + (64 - address % 64) % 64;
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+TEST_P(Kernels, ScatterFillsBlocksAndFlagsTheirLines) {
+  constexpr std::uint32_t kWidth = 60;
+  constexpr std::size_t kPixels = kWidth * 60;
+  for (const std::size_t item : {std::size_t{4}, std::size_t{2}}) {
+    for (const std::uint32_t block : {1U, 2U, 3U, 4U, 5U, 7U, 9U, 15U, 20U}) {
+      for (const std::size_t stride : {std::size_t{1}, std::size_t{5}}) {
+        const std::size_t shift = item * (random_() % (64 / item));
+        const std::size_t n_lines = kPixels * stride * item / 64 + 2;
+        Lines memory(n_lines);
+        std::vector<std::byte> expected(n_lines * 64, std::byte{0});
+        std::vector<std::uint8_t> touched(n_lines, 0);
+        std::vector<std::uint8_t> expected_lines(n_lines, 0);
+        std::vector<std::uint32_t> positions;
+        std::vector<std::uint32_t> values32;
+        std::vector<std::uint16_t> values16;
+        for (std::uint32_t native = 0; native < (60 / block) * (60 / block); ++native) {
+          if (random_() % 3 != 0) {
+            continue;
+          }
+          const std::uint32_t y = native / (60 / block) * block;
+          const std::uint32_t x = native % (60 / block) * block;
+          positions.push_back(y * kWidth + x);
+          values32.push_back(static_cast<std::uint32_t>(random_()));
+          values16.push_back(static_cast<std::uint16_t>(values32.back()));
+          for (std::size_t i = 0; i < std::size_t{block} * block; ++i) {
+            const std::size_t pixel = positions.back() + i / block * kWidth + i % block;
+            const std::size_t at = shift + pixel * stride * item;
+            std::memcpy(&expected[at], &values32.back(), item);  // the low bytes come first
+            expected_lines[at / 64] = 1;
           }
         }
+        const PixelTarget target{.plane = memory.data() + shift,
+                                 .stride = stride,
+                                 .width = kWidth,
+                                 .block = block,
+                                 .origin = memory.data(),
+                                 .touched = touched.data()};
+        if (item == 4) {
+          set_.scatter32(target, positions.data(), values32.data(), positions.size());
+        } else {
+          set_.scatter16(target, positions.data(), values16.data(), positions.size());
+        }
+        EXPECT_EQ(std::memcmp(memory.data(), expected.data(), expected.size()), 0)
+            << "block " << block << " stride " << stride << " item " << item;
+        EXPECT_EQ(touched, expected_lines);
       }
-      set_.scatter32(target, positions.data(), values.data(), positions.size());
-      EXPECT_EQ(memory, expected);
-      set_.clear32(target, positions.data(), positions.size());
-      EXPECT_EQ(memory, std::vector<std::uint32_t>(memory.size(), 0));
+    }
+  }
+}
+
+TEST_P(Kernels, MoveTouchedLinesAndClearStaleOnes) {
+  for (const auto move : {set_.stream_lines, set_.store_lines}) {
+    for (const std::size_t n_words : {std::size_t{1}, std::size_t{31}, std::size_t{70}}) {
+      const std::size_t n_lines = 64 * n_words;
+      Lines staged(n_lines);
+      Lines out(n_lines);
+      std::vector<std::uint8_t> touched(n_lines, 0);
+      std::vector<std::uint64_t> written(n_words, 0);
+      std::vector<std::byte> expected(n_lines * 64, std::byte{0});
+      std::vector<std::uint64_t> masks(n_words, 0);
+      for (std::size_t line = 0; line < n_lines; ++line) {
+        const bool stale = random_() % 3 == 0;
+        const bool fresh = line < 128 ? line % 2 == 0 : random_() % 4 == 0;
+        if (stale) {
+          std::memset(out.data() + line * 64, 9, 64);
+          written[line / 64] |= std::uint64_t{1} << line % 64;
+        }
+        if (fresh) {
+          const int value = 1 + static_cast<int>(random_() % 200);
+          std::memset(staged.data() + line * 64 + random_() % 64, value, 1);
+          std::memcpy(&expected[line * 64], staged.data() + line * 64, 64);
+          touched[line] = 1;
+          masks[line / 64] |= std::uint64_t{1} << line % 64;
+        }
+      }
+      move({.staged = staged.data(),
+            .out = out.data(),
+            .touched = touched.data(),
+            .written = written.data(),
+            .n_words = n_words});
+      fence_nontemporal();
+      EXPECT_EQ(std::memcmp(out.data(), expected.data(), expected.size()), 0);
+      EXPECT_EQ(written, masks);
+      EXPECT_EQ(touched, std::vector<std::uint8_t>(n_lines, 0));
+      EXPECT_EQ(std::vector<std::byte>(staged.data(), staged.data() + n_lines * 64),
+                std::vector<std::byte>(n_lines * 64, std::byte{0}));
     }
   }
 }

@@ -212,7 +212,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
     add("--quick", action="store_true", help="few jets and short rounds: under a minute on 2 cores")
     add("--check", action="store_true", help="exit with 1 if a figure to reach is not reached")
     told = parser.parse_args(arguments)
-    names = tuple(told.contenders.split(",")) if told.contenders else tuple(CONTENDERS)
+    peers = tuple(name for name, entry in CONTENDERS.items() if entry.is_peer)
+    names = tuple(told.contenders.split(",")) if told.contenders else peers
     if unknown := set(names) - set(CONTENDERS):
         parser.error(
             f"unknown contenders: {', '.join(sorted(unknown))}; "

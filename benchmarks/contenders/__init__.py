@@ -9,10 +9,14 @@ __all__ = ["CONTENDERS", "Entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a contender is called, and the format of `harness.data` that it reads ("" for none)."""
+    """How a contender is called, and the format of `harness.data` that it reads ("" for none).
+
+    `is_peer`: measured by io_speed unless told otherwise; the others are e2eio's own variants.
+    """
 
     title: str
     format: str
+    is_peer: bool = True
 
 
 CONTENDERS = {
@@ -23,4 +27,7 @@ CONTENDERS = {
     "torch_npy_batched": Entry("npy, by batches", "npy"),
     "clear_memset": Entry("memset alone", ""),
     "clear_nontemporal": Entry("streaming clear alone", ""),
+    "e2eio_unverified": Entry("e2eio, not verified", "e2eio", is_peer=False),
+    "e2eio_one_thread": Entry("e2eio, one thread", "e2eio", is_peer=False),
+    "e2eio_wire": Entry("e2eio, sparse, one thread", "e2eio", is_peer=False),
 }

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import e2eio
 from harness.contender import Batch, Contender, Inputs, Setting, verify_epoch
 
-__all__ = ["create"]
+__all__ = ["E2eioContender", "create"]
 
 
 class E2eioContender:
     """Whole epochs of a Loader, each in an order of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None, framework: str = "", **options: Any) -> None:
         self._loader: e2eio.Loader | None = None
         self._epoch = 0
+        self._threads = threads
+        self._framework = framework
+        self._options = options
 
     def settings(self, inputs: Inputs) -> list[Setting]:
         framework = "torch" if importlib.util.find_spec("torch") else "numpy"
-        return [{"threads": inputs.threads, "shuffle": "exact", "framework": framework}]
+        return [
+            {
+                "threads": self._threads or inputs.threads,
+                "shuffle": "exact",
+                "framework": self._framework or framework,
+                **self._options,
+            }
+        ]
 
     def prepare(self, inputs: Inputs, setting: Setting) -> None:
         self._loader = e2eio.Loader(
@@ -30,6 +41,7 @@ class E2eioContender:
             fields=("X_jets", "y"),
             framework="torch" if setting["framework"] == "torch" else "numpy",
             threads=int(setting["threads"]),
+            **self._options,
         )
 
     def verify(self, inputs: Inputs) -> int:

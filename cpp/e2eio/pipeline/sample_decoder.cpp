@@ -62,11 +62,11 @@ std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const
       const std::uint64_t sample = place.sample + i;
       const std::uint64_t record = place.shard->record_begin(sample);
       const std::size_t to = first + begin + i;
-      const std::uint64_t key = canary_key + to * 4096;
-      slot.prefetch_canaries(to, key);  // they arrive while the record is decoded
+      Slot::Canaries canaries;
+      slot.choose_canaries(to, canary_key + to * 4096, canaries);
       decode({place.shard, sample},
              records.subspan(record - offset, place.shard->record_end(sample) - record));
-      if (!slot.canaries_live(to, key)) {
+      if (!slot.alive(to, canaries)) {
         throw Error(ErrorKind::kStale,
                     "a batch was written into after it was delivered; pass writable=True to the "
                     "Loader, or copy the batch before you change it");

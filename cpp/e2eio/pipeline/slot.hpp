@@ -1,6 +1,7 @@
 // One recycled buffer of the ring: a dense batch, and the memory of which lines are not zero.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -24,23 +25,23 @@ class Slot {
   // Makes sample i hold `image`; Staging::finish() after the last one of a run.
   void put(std::size_t i, const DecodedImage& image, Staging& staging);
 
-  // Asks for the lines that canaries_live() will look at.
-  void prefetch_canaries(std::size_t i, std::uint64_t key) const noexcept;
-
-  // Looks at pseudo-random lines of sample i that were not written.
-  // Returns false if one is not zero: the sample was written into behind our back.
-  [[nodiscard]] bool canaries_live(std::size_t i, std::uint64_t key) const noexcept;
-
-  // The holder may have written anywhere: all lines are written the next time.
-  void distrust() noexcept;
-
- private:
   // A cache line that belongs to one part alone, and its bit in the masks of the sample.
   struct Line {
     const std::byte* bytes = nullptr;
     std::size_t bit = 0;
   };
-  [[nodiscard]] Line canary(std::size_t i, std::uint64_t key) const noexcept;
+  // Pseudo-random lines of sample i; asks for them, so that they are there when they are looked at.
+  using Canaries = std::array<Line, 32>;
+  void choose_canaries(std::size_t i, std::uint64_t key, Canaries& canaries) const noexcept;
+
+  // Returns false if one of these lines was not written and is not zero: somebody wrote into the
+  // sample behind our back.
+  [[nodiscard]] bool alive(std::size_t i, const Canaries& canaries) const noexcept;
+
+  // The holder may have written anywhere: all lines are written the next time.
+  void distrust() noexcept;
+
+ private:
   [[nodiscard]] std::byte* part(std::size_t i, std::size_t part) const noexcept {
     return sample(i) + part * geometry_.part_bytes();
   }
@@ -52,7 +53,6 @@ class Slot {
   ZeroedMemory memory_;
   LinePath path_;
   std::size_t n_samples_;
-  std::size_t n_canaries_;
   std::vector<std::uint64_t> written_;  // [sample][part][word]: lines that are not all zero
 };
 

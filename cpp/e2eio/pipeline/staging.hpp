@@ -2,7 +2,7 @@
 //
 // A batch lies far outside the caches. A pixel written there costs reading its line, and clearing
 // it the next time costs that again. Staged, lines are only ever written: once, in full, past the
-// caches (docs/design/0004-lines.md).
+// caches (docs/design/0006-lines.md).
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,45 @@
+"""What a loader costs besides its rate: the wait for the first batch, and memory over many epochs.
+
+Each function is meant for a process of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+__all__ = ["grow_over_epochs", "time_first_batches"]
+
+
+def time_first_batches(path: str, n: int) -> list[float]:
+    """Return n times from `iter(loader)` to its first batch (ms), after one epoch to warm up."""
+    import e2eio
+
+    times_ms = []
+    with e2eio.Loader(path, batch_size=64, shuffle=True, framework="numpy") as loader:
+        for _ in loader:
+            pass
+        for _ in range(n):
+            begin = time.perf_counter()
+            next(iter(loader))
+            times_ms.append(1000 * (time.perf_counter() - begin))
+    return times_ms
+
+
+def grow_over_epochs(path: str, n: int) -> float:
+    """Return how much resident memory n epochs add (MiB), after n / 10 to warm up."""
+    import e2eio
+
+    with e2eio.Loader(path, batch_size=64, shuffle=True, framework="numpy") as loader:
+        before = 0
+        for epoch in range(n + n // 10):
+            if epoch == n // 10:
+                before = _resident_bytes()
+            for _ in loader:
+                pass
+        return (_resident_bytes() - before) / 2**20
+
+
+def _resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * 4096

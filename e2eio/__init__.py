@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from e2eio.dataset import Dataset
+from e2eio.forms import Coo, Wire
 from e2eio.loader import Loader
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Coo",
     "Dataset",
     "E2eioError",
     "Loader",
+    "Wire",
     "__version__",
     "convert",
     "errors",

@@ -110,6 +110,7 @@ class Pipeline:
         channels: Sequence[int],
         dtype: str,
         layout: str,
+        form: str = "dense",  # "dense" | "coo" | "wire"
         writable: bool,
         verify: bool,
         threads: int,
@@ -131,9 +132,17 @@ class Batch:
     @property
     def ids(self) -> NDArray[np.int64]: ...
     @property
-    def address(self) -> int: ...
+    def address(self) -> int: ...  # of the dense batch; 0: another form
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
     @property
-    def n_bytes(self) -> int: ...
+    def n_bytes(self) -> int: ...  # of the dense batch
+    @property
+    def wire(self) -> tuple[int, int] | None: ...  # address and bytes; None: a dense batch
+    @property
+    def coo(
+        self,
+    ) -> (
+        tuple[int, int, int] | None
+    ): ...  # addresses of coordinates and values, number of pixels; None: another form
     def release(self, dirty: bool) -> None: ...

@@ -10,6 +10,7 @@ from e2eio.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from e2eio.forms import Coo
     from e2eio.lease import Lease
 
 __all__ = ["FRAMEWORKS", "Framework", "framework_named"]
@@ -25,6 +26,16 @@ class Framework(Protocol):
 
     def image(self, lease: Lease, *, dtype: str, writable: bool) -> Any:
         """Return the batch of images over the lent memory, without a copy."""
+
+    def coo(
+        self,
+        coordinates: NDArray[Any],
+        values: NDArray[Any],
+        shape: tuple[int, int, int, int],
+        *,
+        dtype: str,
+    ) -> Coo:
+        """Return a batch of pixel lists over the lent memory, without a copy."""
 
     def scalar(self, column: NDArray[Any]) -> Any:
         """Return a batch of a scalar field; the memory is the batch's own."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from e2eio import _core
 
-__all__ = ["Lease"]
+__all__ = ["Lease", "coo_arrays", "wire_array"]
 
 _TYPE_STRINGS = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
@@ -59,3 +59,43 @@ class Lease:
         if dirty:
             self._on_dirty()
         self._batch.release(dirty)
+
+
+class _Window:
+    """The base of an array over memory of a batch: the batch lives, and is lent, as long as one of these."""
+
+    __slots__ = ("__array_interface__", "_batch")
+
+    def __init__(
+        self, batch: _core.Batch, address: int, shape: tuple[int, ...], type_string: str
+    ) -> None:
+        self._batch = batch
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": type_string,
+            "data": (address, False),
+        }
+
+
+def coo_arrays(batch: _core.Batch, dtype: str) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Return coordinates int32 [nnz, 4] and values [nnz] of a coo batch, without a copy.
+
+    They may be written into: sparse batches are written from end to end when their memory is used again.
+    bfloat16 values are uint16 words.
+    """
+    if batch.coo is None:
+        raise ValueError("not a coo batch; make the pipeline with form='coo'")
+    coordinates, values, n = batch.coo
+    return (
+        np.asarray(_Window(batch, coordinates, (n, 4), "<i4")),
+        np.asarray(_Window(batch, values, (n,), _TYPE_STRINGS[dtype])),
+    )
+
+
+def wire_array(batch: _core.Batch) -> NDArray[np.uint8]:
+    """Return the buffer of a wire batch, uint8 [n_bytes], without a copy; it may be written into."""
+    if batch.wire is None:
+        raise ValueError("not a wire batch; make the pipeline with form='wire'")
+    address, n_bytes = batch.wire
+    return np.asarray(_Window(batch, address, (n_bytes,), "|u1"))

@@ -12,14 +12,16 @@ from typing import Any, Literal
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, ForkError
+from e2eio.forms import Wire
 from e2eio.frameworks import framework_named
-from e2eio.lease import Lease
+from e2eio.lease import Lease, coo_arrays, wire_array
 from e2eio.options import (
     SAMPLE_ID,
     at_least,
     channel_indices,
     checked_fields,
     checked_flag,
+    checked_form,
     checked_timeout,
     plan_key,
     resolve_prefetch,
@@ -68,6 +70,10 @@ class Loader:
         Of the images; rounded to nearest even.
     layout : {"NCHW", "NHWC"}
         Memory order of the images: [n, C, H, W] or [n, H, W, C].
+    form : {"dense", "coo", "wire"}
+        "dense": arrays of all pixels. "coo": :class:`e2eio.Coo`, coordinates [nnz, 4] and values of the pixels
+        that are not zero, for sparse networks. "wire": :class:`e2eio.Wire`, one buffer of stored pixels as numpy
+        bytes, for consumers that fill the images on a device.
     framework : {"torch", "numpy"}
         What the arrays are.
     writable : bool
@@ -114,6 +120,7 @@ class Loader:
         channels: Sequence[str | int] | None = None,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         layout: Literal["NCHW", "NHWC"] = "NCHW",
+        form: Literal["dense", "coo", "wire"] = "dense",
         framework: Literal["torch", "numpy"] = "torch",
         writable: bool = False,
         verify: bool = True,
@@ -140,6 +147,7 @@ class Loader:
             "channels": channel_indices(self.dataset, channels),
             "dtype": dtype,
             "layout": layout,
+            "form": checked_form(form, layout),
             "writable": checked_flag("writable", writable),
             "verify": checked_flag("verify", verify),
             "threads": resolve_threads(threads),
@@ -198,19 +206,26 @@ class Loader:
 
     def assemble(self, batch: _core.Batch) -> Any:
         """Return the batch as the framework's arrays, in the order of the fields."""
-        lease = Lease(batch, self._dtype, self._note_write)
         ids = batch.ids
         values: dict[str, Any] = {}
         for name in self._fields:
             if name == self.dataset.schema.image.name:
-                values[name] = self._framework.image(
-                    lease, dtype=self._dtype, writable=self._options["writable"]
-                )
+                values[name] = self._image(batch)
             elif name == SAMPLE_ID:
                 values[name] = self._framework.scalar(ids)
             else:
                 values[name] = self._framework.scalar(self.dataset.scalars(name)[ids])
         return values if self._as_dict else tuple(values[name] for name in self._fields)
+
+    def _image(self, batch: _core.Batch) -> Any:
+        if self._options["form"] == "wire":
+            return Wire(wire_array(batch))
+        if self._options["form"] == "coo":
+            return self._framework.coo(
+                *coo_arrays(batch, self._dtype), batch.shape, dtype=self._dtype
+            )
+        lease = Lease(batch, self._dtype, self._note_write)
+        return self._framework.image(lease, dtype=self._dtype, writable=self._options["writable"])
 
     def _note_write(self) -> None:
         if not self._warned:
@@ -237,8 +252,8 @@ class Loader:
         """Return counters of the latest iteration's pipeline.
 
         ``batches``, ``samples``, ``record_bytes`` (read), ``stall_s`` (waited for batches), ``slots`` (that
-        exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes``,
-        ``threads``, ``prefetch``, ``kernels``.
+        exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes`` (of
+        sparse forms: of the largest batch so far), ``threads``, ``prefetch``, ``kernels``.
         """
         return self._latest.stats()
 

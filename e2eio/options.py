@@ -12,11 +12,13 @@ from e2eio.errors import ConfigError
 from e2eio.ranks import local_world_size
 
 __all__ = [
+    "FORMS",
     "SAMPLE_ID",
     "at_least",
     "channel_indices",
     "checked_fields",
     "checked_flag",
+    "checked_form",
     "checked_timeout",
     "plan_key",
     "resolve_prefetch",
@@ -26,6 +28,9 @@ __all__ = [
 #: The field that every dataset has: the number of the sample.
 SAMPLE_ID = "sample_id"
 
+#: What a batch of images may be; "wire" is for consumers on a device.
+FORMS = ("dense", "coo", "wire")
+
 _DEFAULT_PREFETCH = 2
 
 
@@ -34,6 +39,18 @@ def checked_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; expected True or False")
     return value
+
+
+def checked_form(form: str, layout: str) -> str:
+    """Return a form that exists and goes with the layout."""
+    if form not in FORMS:
+        raise ConfigError(f"form is {form!r}; expected one of {', '.join(map(repr, FORMS))}")
+    if form != "dense" and layout != "NCHW":
+        raise ConfigError(
+            f"layout is {layout!r} with form={form!r}; expected 'NCHW': lists of pixels have no layout, "
+            "their coordinates are always (b, c, y, x)"
+        )
+    return form
 
 
 def checked_timeout(timeout: float | None) -> float | None:

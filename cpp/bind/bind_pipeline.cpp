@@ -9,11 +9,24 @@ namespace {
 using Pipeline = BatchPipeline;
 using PipelineHolder = std::unique_ptr<Pipeline, WithoutGilDelete<Pipeline>>;
 
+BatchForm form_named(const std::string& name) {
+  if (name == "dense") {
+    return BatchForm::kDense;
+  }
+  if (name == "coo") {
+    return BatchForm::kCoo;
+  }
+  if (name == "wire") {
+    return BatchForm::kWire;
+  }
+  throw Error(ErrorKind::kInvalidArgument, cat("form '", name, "', expected dense, coo or wire"));
+}
+
 PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
                              const PlanConfig& plan, const std::vector<std::uint32_t>& channels,
-                             const std::string& dtype, const std::string& layout, bool writable,
-                             bool verify, int threads, int prefetch,
-                             std::uint64_t memory_limit_bytes) {
+                             const std::string& dtype, const std::string& layout,
+                             const std::string& form, bool writable, bool verify, int threads,
+                             int prefetch, std::uint64_t memory_limit_bytes) {
   if (layout != "NCHW" && layout != "NHWC") {
     throw Error(ErrorKind::kInvalidArgument, cat("layout '", layout, "', expected NCHW or NHWC"));
   }
@@ -23,6 +36,7 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                                               .channels = channels,
                                               .dtype = dtype_named(dtype),
                                               .channels_last = layout == "NHWC",
+                                              .form = form_named(form),
                                               .writable = writable,
                                               .verify = verify,
                                               .threads = threads,
@@ -55,6 +69,23 @@ py::tuple shape_of(const Batch& batch) {
              : py::make_tuple(n, geometry.n_channels, geometry.height, geometry.width);
 }
 
+py::object wire_of(const Batch& batch) {
+  if (batch.sparse() == nullptr) {
+    return py::none();
+  }
+  const std::span<const std::byte> wire = batch.sparse()->wire();
+  return py::make_tuple(reinterpret_cast<std::uintptr_t>(wire.data()), wire.size());
+}
+
+py::object coo_of(const Batch& batch) {
+  const SparseBatch* const sparse = batch.sparse();
+  if (sparse == nullptr || !sparse->with_coordinates()) {
+    return py::none();
+  }
+  return py::make_tuple(reinterpret_cast<std::uintptr_t>(sparse->coordinates()),
+                        reinterpret_cast<std::uintptr_t>(sparse->values()), sparse->n_pixels());
+}
+
 py::array_t<std::int64_t> ids_of(const Batch& batch) {
   return copy_to_array(std::vector<std::int64_t>(batch.ids().begin(), batch.ids().end()));
 }
@@ -66,9 +97,9 @@ void register_pipeline(py::module_& module) {
       .def(py::init([](const std::vector<std::shared_ptr<ShardReader>>& readers,
                        std::uint64_t batch_size, bool shuffle, std::uint64_t key, bool drop_last,
                        const std::vector<std::uint32_t>& channels, const std::string& dtype,
-                       const std::string& layout, bool writable, bool verify, int threads,
-                       int prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
-                       std::uint64_t world_size) {
+                       const std::string& layout, const std::string& form, bool writable,
+                       bool verify, int threads, int prefetch, std::uint64_t memory_limit_bytes,
+                       std::uint64_t rank, std::uint64_t world_size) {
              const PlanConfig plan{.n_samples = 0,
                                    .batch_size = batch_size,
                                    .rank = rank,
@@ -76,13 +107,13 @@ void register_pipeline(py::module_& module) {
                                    .shuffle = shuffle,
                                    .drop_last = drop_last,
                                    .key = key};
-             return make_pipeline(readers, plan, channels, dtype, layout, writable, verify, threads,
-                                  prefetch, memory_limit_bytes);
+             return make_pipeline(readers, plan, channels, dtype, layout, form, writable, verify,
+                                  threads, prefetch, memory_limit_bytes);
            }),
            py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
            py::arg("key"), py::arg("drop_last"), py::arg("channels"), py::arg("dtype"),
-           py::arg("layout"), py::arg("writable"), py::arg("verify"), py::arg("threads"),
-           py::arg("prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
+           py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
+           py::arg("threads"), py::arg("prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
            py::arg("world_size"))
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def(
@@ -110,6 +141,8 @@ void register_pipeline(py::module_& module) {
       .def_property_readonly(
           "n_bytes",
           [](const Batch& batch) { return batch.ids().size() * batch.geometry().sample_bytes(); })
+      .def_property_readonly("wire", &wire_of)
+      .def_property_readonly("coo", &coo_of)
       .def("release", &Batch::release, py::arg("dirty"));
 }
 

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "e2eio/pipeline/sample_decoder.hpp"
-#include "e2eio/pipeline/slot_ring.hpp"
 #include "e2eio/plan/permutation.hpp"
 
 namespace e2eio {
@@ -21,14 +20,20 @@ namespace detail {
 // A loop holds its batch until the next one is in its hands: two are lent for a moment.
 constexpr std::size_t kLentAtOnce = 2;
 
-// A batch in the making. Fields are guarded by PipelineState::mutex.
+// The wire form of a sample, before one is seen: about four times its record.
+constexpr std::uint64_t kWirePerRecord = 4;
+
+// A batch in the making. Fields are guarded by PipelineState::mutex. The samples are claimed once
+// to be decoded and, if coordinates are made of them, once more.
 struct Job {
   std::vector<std::uint64_t> ids;
-  std::unique_ptr<Slot> slot;
+  BatchMemory memory;
+  bool expanding = false;  // the second time
   std::size_t n_claimed = 0;
   std::size_t n_done = 0;
+  bool complete = false;
   std::exception_ptr error;
-  [[nodiscard]] bool ready() const noexcept { return n_done == ids.size(); }
+  [[nodiscard]] bool ready() const noexcept { return complete; }
 };
 
 // Shared by the pipeline, its threads and the lent batches, whichever lives longest.
@@ -41,8 +46,11 @@ struct PipelineState {
             batch_geometry(shards->schema(), config.channels, config.dtype, config.channels_last)),
         kernels(&selected_kernels()),
         plan(with_samples(config.plan, shards->n_samples())),
-        ring(geometry, slot_samples(config.plan, shards->n_samples()),
-             static_cast<std::size_t>(config.prefetch) + kLentAtOnce, config.memory_limit_bytes) {}
+        store(config.form, geometry, slot_samples(config.plan, shards->n_samples()),
+              static_cast<std::size_t>(config.prefetch) + kLentAtOnce,
+              kWirePerRecord * slot_samples(config.plan, shards->n_samples()) *
+                  (shards->n_bytes() / std::max<std::uint64_t>(1, shards->n_samples())),
+              config.memory_limit_bytes) {}
 
   static PlanConfig with_samples(PlanConfig plan, std::uint64_t n_samples) {
     plan.n_samples = n_samples;
@@ -60,8 +68,13 @@ struct PipelineState {
     std::size_t first = 0;
     std::size_t count = 0;
     std::uint64_t canary_key = 0;
+    bool expands = false;
   };
   Claim claim();
+  std::uint64_t fill(SampleDecoder& decoder, const Claim& claimed) const;
+  // All runs of the job are done: makes it complete, or ready to be claimed again. Unlocks for a
+  // moment.
+  void finish_round(std::unique_lock<std::mutex>& lock, Job& job);
   void drop_jobs();
   void take_back(Job& job);  // requires: no thread works on it
 
@@ -75,7 +88,7 @@ struct PipelineState {
   std::mutex mutex;
   std::condition_variable work_changed;   // for the threads
   std::condition_variable ready_changed;  // for next() and start()
-  SlotRing ring;
+  BatchStore store;
   std::deque<std::shared_ptr<Job>> jobs;
   std::uint64_t epoch = 0;
   std::uint64_t next_batch = 0;
@@ -85,6 +98,43 @@ struct PipelineState {
   bool stopping = false;
   PipelineStats stats;
 };
+
+std::uint64_t PipelineState::fill(SampleDecoder& decoder, const Claim& claimed) const {
+  Job& job = *claimed.job;
+  const auto ids = std::span(job.ids).subspan(claimed.first, claimed.count);
+  if (job.memory.slot != nullptr) {
+    return decoder.fill(*job.memory.slot, claimed.first, ids, claimed.canary_key);
+  }
+  if (!claimed.expands) {
+    return decoder.fill(*job.memory.sparse, claimed.first, ids);
+  }
+  job.memory.sparse->expand(claimed.first, claimed.count);
+  return 0;
+}
+
+void PipelineState::finish_round(std::unique_lock<std::mutex>& lock, Job& job) {
+  SparseBatch* const sparse = job.memory.sparse.get();
+  if (sparse != nullptr && !job.expanding && job.error == nullptr) {
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      sparse->seal();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    job.error = error;
+    store.learn(*sparse);
+    if (error == nullptr && sparse->with_coordinates()) {
+      job.expanding = true;
+      job.n_claimed = 0;
+      job.n_done = 0;
+      work_changed.notify_all();
+      return;
+    }
+  }
+  job.complete = true;
+}
 
 PipelineState::Claim PipelineState::claim() {
   if (!running) {
@@ -97,13 +147,16 @@ PipelineState::Claim PipelineState::claim() {
     job = *open;
   } else if (next_batch < plan.n_batches() &&
              jobs.size() < static_cast<std::size_t>(config.prefetch)) {
-    std::unique_ptr<Slot> slot = ring.acquire();
-    if (slot == nullptr) {
+    BatchMemory memory = store.acquire();
+    if (memory.empty()) {
       return {};
     }
     job = std::make_shared<Job>();
+    job->memory = std::move(memory);
     job->ids = plan.batch_ids(epoch, next_batch++);
-    job->slot = std::move(slot);
+    if (job->memory.sparse != nullptr) {
+      job->memory.sparse->begin(job->ids.size());
+    }
     jobs.push_back(job);
   } else {
     return {};
@@ -112,7 +165,7 @@ PipelineState::Claim PipelineState::claim() {
   const std::size_t share = job->ids.size() / (4 * static_cast<std::size_t>(config.threads));
   const std::size_t run = std::clamp<std::size_t>(share, 1, 16);
   Claim result{job, job->n_claimed, std::min(run, job->ids.size() - job->n_claimed),
-               mix64(n_claims++)};
+               mix64(n_claims++), job->expanding};
   job->n_claimed += result.count;
   return result;
 }
@@ -139,20 +192,21 @@ void PipelineState::work() {
     std::exception_ptr error;
     std::uint64_t n_bytes = 0;
     try {
-      n_bytes = decoder.fill(*claimed.job->slot, claimed.first,
-                             std::span(claimed.job->ids).subspan(claimed.first, claimed.count),
-                             claimed.canary_key);
+      n_bytes = fill(decoder, claimed);
     } catch (...) {
       error = std::current_exception();
     }
     lock.lock();
-    --n_active;
     stats.record_bytes += n_bytes;
     Job& job = *claimed.job;
     job.n_done += claimed.count;
     if (error != nullptr && job.error == nullptr) {
       job.error = error;
     }
+    if (job.n_done == job.ids.size()) {
+      finish_round(lock, job);
+    }
+    --n_active;
     if (job.ready() || n_active == 0) {
       ready_changed.notify_all();
     }
@@ -161,9 +215,9 @@ void PipelineState::work() {
 
 void PipelineState::take_back(Job& job) {
   if (job.error != nullptr) {
-    job.slot->distrust();  // the error may be that somebody wrote into it
+    job.memory.distrust();  // the error may be that somebody wrote into it
   }
-  ring.give_back(std::move(job.slot));
+  store.give_back(std::move(job.memory));
 }
 
 void PipelineState::drop_jobs() {
@@ -175,29 +229,29 @@ void PipelineState::drop_jobs() {
 
 }  // namespace detail
 
-Batch::Batch(std::shared_ptr<detail::PipelineState> state, std::unique_ptr<Slot> slot,
+Batch::Batch(std::shared_ptr<detail::PipelineState> state, BatchMemory memory,
              std::vector<std::uint64_t> ids)
-    : state_(std::move(state)), slot_(std::move(slot)), ids_(std::move(ids)) {}
+    : state_(std::move(state)), memory_(std::move(memory)), ids_(std::move(ids)) {}
 
 Batch::~Batch() { release(false); }
 
 const BatchGeometry& Batch::geometry() const noexcept { return state_->geometry; }
 
 void Batch::release(bool dirty) noexcept {
-  if (slot_ == nullptr) {
+  if (memory_.empty()) {
     return;
   }
   if (::getpid() != state_->owner) {
     // A forked child: the lock may be held by a thread that is not here.
-    [[maybe_unused]] Slot* const leaked = slot_.release();
+    memory_.leak();
     return;
   }
   if (dirty || state_->config.writable) {
-    slot_->distrust();
+    memory_.distrust();
   }
   {
     const std::lock_guard lock(state_->mutex);
-    state_->ring.give_back(std::move(slot_));
+    state_->store.give_back(std::move(memory_));
     --state_->stats.slots_lent;
   }
   state_->work_changed.notify_one();
@@ -209,8 +263,10 @@ BatchPipeline::BatchPipeline(std::shared_ptr<const ShardSet> shards, const Pipel
                                                  config.prefetch, ", expected at least 1"));
   }
   state_ = std::make_shared<detail::PipelineState>(std::move(shards), config);
-  const std::uint64_t slot_bytes = state_->ring.slot_bytes();
-  if (config.memory_limit_bytes > 0 && config.memory_limit_bytes < 2 * slot_bytes) {
+  const std::uint64_t slot_bytes = state_->store.batch_bytes();
+  const bool size_is_known = config.form == BatchForm::kDense;
+  if (size_is_known && config.memory_limit_bytes > 0 &&
+      config.memory_limit_bytes < 2 * slot_bytes) {
     throw Error(ErrorKind::kInvalidArgument,
                 cat("memory_limit is ", config.memory_limit_bytes, " bytes, two batches need ",
                     2 * slot_bytes, "; raise it or lower batch_size"));
@@ -274,7 +330,7 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(s.mutex);
   const auto starved = [&s] {
-    return s.jobs.empty() && s.next_batch < s.plan.n_batches() && s.ring.exhausted();
+    return s.jobs.empty() && s.next_batch < s.plan.n_batches() && s.store.exhausted();
   };
   s.ready_changed.wait_for(lock, timeout, [&] {
     const bool over = s.jobs.empty() && s.next_batch >= s.plan.n_batches();
@@ -284,8 +340,8 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (s.running && starved()) {
     throw Error(ErrorKind::kInvalidArgument,
-                cat("memory_limit of ", s.ring.memory_limit_bytes(),
-                    " bytes reached: ", s.stats.slots_lent, " batches of ", s.ring.slot_bytes(),
+                cat("memory_limit of ", s.config.memory_limit_bytes,
+                    " bytes reached: ", s.stats.slots_lent, " batches of ", s.store.batch_bytes(),
                     " bytes are still held; drop them, copy what you keep, or raise the limit"));
   }
   if (!s.running || s.jobs.empty() || !s.jobs.front()->ready()) {
@@ -301,7 +357,7 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
   ++s.stats.batches;
   s.stats.samples += job->ids.size();
   ++s.stats.slots_lent;
-  return std::make_unique<Batch>(state_, std::move(job->slot), std::move(job->ids));
+  return std::make_unique<Batch>(state_, std::move(job->memory), std::move(job->ids));
 }
 
 bool BatchPipeline::exhausted() const {
@@ -313,9 +369,9 @@ bool BatchPipeline::exhausted() const {
 PipelineStats BatchPipeline::stats() const {
   const std::lock_guard lock(state_->mutex);
   PipelineStats stats = state_->stats;
-  stats.slots = state_->ring.n_slots();
-  stats.slots_made = state_->ring.n_made();
-  stats.slot_bytes = state_->ring.slot_bytes();
+  stats.slots = state_->store.n_batches();
+  stats.slots_made = state_->store.n_made();
+  stats.slot_bytes = state_->store.batch_bytes();
   stats.threads = state_->config.threads;
   stats.prefetch = state_->config.prefetch;
   stats.kernels = std::string(state_->kernels->name);

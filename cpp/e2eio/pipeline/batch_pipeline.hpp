@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "e2eio/pipeline/batch_store.hpp"
 #include "e2eio/pipeline/shard_set.hpp"
-#include "e2eio/pipeline/slot.hpp"
 #include "e2eio/plan/epoch_plan.hpp"
 
 namespace e2eio {
@@ -23,6 +23,7 @@ struct PipelineConfig {
   std::vector<std::uint32_t> channels;
   DType dtype = DType::kFloat32;
   bool channels_last = false;
+  BatchForm form = BatchForm::kDense;
   bool writable = false;  // each delivered batch is cleared in full before its slot is used again
   bool verify = true;
   int threads = 1;
@@ -38,7 +39,7 @@ struct PipelineStats {
   std::uint64_t slots = 0;
   std::uint64_t slots_lent = 0;
   std::uint64_t slots_made = 0;  // since the start: more than prefetch + 2 if batches were held
-  std::uint64_t slot_bytes = 0;
+  std::uint64_t slot_bytes = 0;  // sparse forms: of the largest batch so far
   int threads = 0;
   int prefetch = 0;
   std::string kernels;
@@ -52,7 +53,7 @@ struct PipelineState;
 // Thread rule: any thread; release() once.
 class Batch {
  public:
-  Batch(std::shared_ptr<detail::PipelineState> state, std::unique_ptr<Slot> slot,
+  Batch(std::shared_ptr<detail::PipelineState> state, BatchMemory memory,
         std::vector<std::uint64_t> ids);
   Batch(Batch&&) = default;
   Batch& operator=(Batch&&) = delete;
@@ -61,15 +62,18 @@ class Batch {
   ~Batch();
 
   [[nodiscard]] const std::vector<std::uint64_t>& ids() const noexcept { return ids_; }
-  [[nodiscard]] std::byte* data() const noexcept { return slot_ ? slot_->data() : nullptr; }
+  // The dense batch; null for the other forms.
+  [[nodiscard]] std::byte* data() const noexcept { return memory_.data(); }
+  // The batch of the forms coo and wire; null for dense ones.
+  [[nodiscard]] const SparseBatch* sparse() const noexcept { return memory_.sparse.get(); }
   [[nodiscard]] const BatchGeometry& geometry() const noexcept;
 
-  // Gives the slot back. `dirty`: it was written into, and is to be cleared in full.
+  // Gives the memory back. `dirty`: it was written into, and is to be cleared in full.
   void release(bool dirty) noexcept;
 
  private:
   std::shared_ptr<detail::PipelineState> state_;
-  std::unique_ptr<Slot> slot_;
+  BatchMemory memory_;
   std::vector<std::uint64_t> ids_;
 };
 

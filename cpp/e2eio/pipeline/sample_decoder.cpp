@@ -44,8 +44,9 @@ void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
   place.shard->decode(place.sample, record, channels_, verify_, decoder_, image_);
 }
 
-std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
-                                  std::uint64_t canary_key) {
+template <typename Prepare, typename Put>
+std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, Prepare prepare,
+                                         Put put) {
   std::uint64_t n_bytes = 0;
   for (std::size_t begin = 0; begin < ids.size();) {
     const ShardSet::Place place = shards_->locate(ids[begin]);
@@ -61,22 +62,39 @@ std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const
     for (std::size_t i = 0; i < run; ++i) {
       const std::uint64_t sample = place.sample + i;
       const std::uint64_t record = place.shard->record_begin(sample);
-      const std::size_t to = first + begin + i;
-      Slot::Canaries canaries;
-      slot.choose_canaries(to, canary_key + to * 4096, canaries);
+      prepare(begin + i);
       decode({place.shard, sample},
              records.subspan(record - offset, place.shard->record_end(sample) - record));
-      if (!slot.alive(to, canaries)) {
-        throw Error(ErrorKind::kStale,
-                    "a batch was written into after it was delivered; pass writable=True to the "
-                    "Loader, or copy the batch before you change it");
-      }
-      slot.put(to, image_, staging_);
+      put(begin + i);
     }
     begin += run;
   }
+  return n_bytes;
+}
+
+std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
+                                  std::uint64_t canary_key) {
+  Slot::Canaries canaries;
+  const auto prepare = [&](std::size_t i) {
+    slot.choose_canaries(first + i, canary_key + (first + i) * 4096, canaries);
+  };
+  const auto put = [&](std::size_t i) {
+    if (!slot.alive(first + i, canaries)) {
+      throw Error(ErrorKind::kStale,
+                  "a batch was written into after it was delivered; pass writable=True to the "
+                  "Loader, or copy the batch before you change it");
+    }
+    slot.put(first + i, image_, staging_);
+  };
+  const std::uint64_t n_bytes = decode_each(ids, prepare, put);
   Staging::finish();
   return n_bytes;
+}
+
+std::uint64_t SampleDecoder::fill(SparseBatch& batch, std::size_t first,
+                                  std::span<const std::uint64_t> ids) {
+  return decode_each(
+      ids, [](std::size_t) {}, [&](std::size_t i) { batch.put(first + i, image_, *kernels_); });
 }
 
 void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {

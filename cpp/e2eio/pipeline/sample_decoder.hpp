@@ -6,6 +6,7 @@
 
 #include "e2eio/pipeline/shard_set.hpp"
 #include "e2eio/pipeline/slot.hpp"
+#include "e2eio/pipeline/sparse_batch.hpp"
 
 namespace e2eio {
 
@@ -20,11 +21,19 @@ class SampleDecoder {
   std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
                      std::uint64_t canary_key);
 
+  // The same for a sparse batch. Throws: Error(kCorrupt), Error(kIo), Error(kInvalidArgument).
+  std::uint64_t fill(SparseBatch& batch, std::size_t first, std::span<const std::uint64_t> ids);
+
   // Writes one sample into memory that holds zeros, aligned to the dtype.
   void fill_zeroed(std::byte* sample, std::uint64_t id);
 
  private:
   void decode(const ShardSet::Place& place, ByteView record);
+
+  // Calls prepare(i) before, and put(i) once image_ holds the sample ids[i]. Returns the record
+  // bytes read.
+  template <typename Prepare, typename Put>
+  std::uint64_t decode_each(std::span<const std::uint64_t> ids, Prepare prepare, Put put);
 
   const ShardSet* shards_;
   std::vector<std::uint32_t> channels_;

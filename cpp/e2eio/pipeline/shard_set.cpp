@@ -22,6 +22,14 @@ ShardSet::ShardSet(std::vector<std::shared_ptr<const ShardReader>> shards)
   }
 }
 
+std::uint64_t ShardSet::n_bytes() const noexcept {
+  std::uint64_t total = 0;
+  for (const auto& shard : shards_) {
+    total += shard->n_bytes();
+  }
+  return total;
+}
+
 ShardSet::Place ShardSet::locate(std::uint64_t id) const noexcept {
   const auto found = std::upper_bound(ends_.begin(), ends_.end(), id);
   const auto index = static_cast<std::size_t>(found - ends_.begin());

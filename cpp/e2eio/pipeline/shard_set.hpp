@@ -21,6 +21,7 @@ class ShardSet {
 
   [[nodiscard]] const Schema& schema() const noexcept { return shards_.front()->schema(); }
   [[nodiscard]] std::uint64_t n_samples() const noexcept { return ends_.back(); }
+  [[nodiscard]] std::uint64_t n_bytes() const noexcept;  // of all files
 
   // Requires: id < n_samples().
   [[nodiscard]] Place locate(std::uint64_t id) const noexcept;

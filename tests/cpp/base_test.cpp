@@ -25,6 +25,25 @@ TEST(Checksum, InstructionAndTableAgreeAtEveryLengthAndChain) {
   }
 }
 
+TEST(Checksum, InterleavedPiecesAgreeWithTheTableOnLongBytes) {
+  Bytes bytes;
+  std::uint32_t state = 1;
+  for (std::size_t i = 0; i < 40000; ++i) {
+    state = state * 1664525U + 1013904223U;
+    bytes.push_back(static_cast<std::byte>(state >> 24U));
+  }
+  const ByteView all(bytes);
+  // Around the lengths where the number and size of the pieces changes, and at odd addresses.
+  for (const std::size_t n : {191, 192, 193, 199, 216, 384, 1000, 3400, 6143, 6144, 6145, 6167, 6168,
+                              6527, 6528, 12288, 12672, 39990}) {
+    for (const std::size_t first : {0, 1, 7}) {
+      const ByteView part = all.subspan(first, n);
+      ASSERT_EQ(crc32c(part), crc32c_table(part)) << n;
+      ASSERT_EQ(crc32c(part.subspan(n / 2), crc32c(part.first(n / 2))), crc32c(part)) << n;
+    }
+  }
+}
+
 TEST(ByteCursor, ReadsVarintsItsWriterWrote) {
   for (const std::uint32_t value : {0U, 1U, 127U, 128U, 16383U, 16384U, 0xFFFFFFFFU}) {
     Bytes bytes;

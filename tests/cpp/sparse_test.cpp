@@ -193,6 +193,33 @@ TEST(SparseBatch, SortsPixelsThatWereMovedAbout) {
   ASSERT_EQ(from_coo(batch, 1, geometry), from_wire(batch.wire()));
 }
 
+TEST(SparseBatch, FindsRowAndColumnOfAnyPositionOfAnyImage) {
+  for (const auto& [height, width] : {std::pair{1U, 1U}, {65535U, 1U}, {1U, 65535U},
+                                      {4096U, 65535U}, {65535U, 4095U}, {375U, 375U}, {997U, 31U}}) {
+    DecodedImage image;
+    for (std::uint32_t y = 0; y < height; y += 1 + height / 100) {
+      for (const std::uint32_t x : {0U, width / 2, width - 1}) {
+        image.positions.push_back(y * width + x);
+      }
+    }
+    image.positions.push_back(height * width - 1);
+    std::sort(image.positions.begin(), image.positions.end());
+    const auto n = static_cast<std::uint32_t>(image.positions.size());
+    image.words.assign(n, 7);
+    image.channels = {{.n = n}};
+    const BatchGeometry geometry{.n_channels = 1, .height = height, .width = width};
+    SparseBatch batch(geometry, true, 0);
+    batch.begin(1);
+    batch.put(0, image, selected_kernels());
+    batch.seal();
+    batch.expand(0, 1);
+    for (std::uint32_t i = 0; i < n; ++i) {
+      ASSERT_EQ(batch.coordinates()[i].y, static_cast<int>(image.positions[i] / width));
+      ASSERT_EQ(batch.coordinates()[i].x, static_cast<int>(image.positions[i] % width));
+    }
+  }
+}
+
 TEST(SparseBatch, IsFilledByThreadsAtOnce) {
   std::mt19937 random(5);
   std::vector<DecodedImage> images;

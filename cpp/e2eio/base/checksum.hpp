@@ -1,4 +1,5 @@
-// CRC-32C (Castagnoli), RFC 3720 appendix B.4. Uses the SSE4.2 instruction where the CPU has it.
+// CRC-32C (Castagnoli), RFC 3720 appendix B.4. Uses the instructions of SSE4.2 and PCLMUL
+// where the CPU has them.
 #pragma once
 
 #include <cstdint>

@@ -20,8 +20,8 @@ namespace detail {
 // A loop holds its batch until the next one is in its hands: two are lent for a moment.
 constexpr std::size_t kLentAtOnce = 2;
 
-// The wire form of a sample, before one is seen: about four times its record.
-constexpr std::uint64_t kWirePerRecord = 4;
+// The wire form of a sample, before one is seen, in records: jets take 2.5, other data may not.
+constexpr std::uint64_t kWirePerRecord = 3;
 
 // A batch in the making. Fields are guarded by PipelineState::mutex. The samples are claimed once
 // to be decoded and, if coordinates are made of them, once more.

@@ -55,13 +55,30 @@ std::uint64_t count_pixels(const std::vector<ChannelPixels>& channels, const std
   return total;
 }
 
+// position / width by a multiplication: exact where position * width < 2^46, and ImageShape allows
+// positions below 2^28 and widths below 2^16. Thread rule: immutable; any thread.
+class RowFinder {
+ public:
+  explicit RowFinder(std::uint32_t width) : inverse_((std::uint64_t{1} << kShift) / width + 1) {}
+  [[nodiscard]] std::uint32_t operator()(std::uint32_t position) const noexcept {
+    return static_cast<std::uint32_t>(position * inverse_ >> kShift);
+  }
+
+ private:
+  static constexpr unsigned kShift = 46;
+  std::uint64_t inverse_;
+};
+
 // One channel of one sample, and where its pixels go.
 template <typename T>
 struct Expansion {
+  explicit Expansion(std::uint32_t image_width) : width(image_width), row_of(image_width) {}
+
   const T* values = nullptr;
   std::uint32_t n = 0;
   std::uint32_t block = 1;
-  std::uint32_t width = 0;
+  std::uint32_t width;
+  RowFinder row_of;
   Coordinate at;  // sample and channel
   Coordinate* coordinates = nullptr;
   T* out = nullptr;
@@ -69,8 +86,12 @@ struct Expansion {
   // Requires: position(i) ascends. What is +0.0 after the cast is left out.
   template <typename Position>
   void run(Position position) {
+    if (block == 1) {
+      run_pixels(position);
+      return;
+    }
     for (std::uint32_t begin = 0; begin < n;) {
-      const std::uint32_t row = position(begin) / width;
+      const std::uint32_t row = row_of(position(begin));
       const std::uint32_t row_end = (row + 1) * width;
       std::uint32_t end = begin + 1;
       while (end < n && position(end) < row_end) {
@@ -85,6 +106,17 @@ struct Expansion {
         }
       }
       begin = end;
+    }
+  }
+  template <typename Position>
+  void run_pixels(Position position) {
+    for (std::uint32_t i = 0; i < n; ++i) {
+      if (values[i] != 0) {
+        const std::uint32_t row = row_of(position(i));
+        const auto x = static_cast<std::int32_t>(position(i) - row * width);
+        *coordinates++ = {at.sample, at.channel, static_cast<std::int32_t>(row), x};
+        *out++ = values[i];
+      }
     }
   }
   void emit(std::uint32_t x, T value) {
@@ -224,8 +256,7 @@ template <typename T>
 void SparseBatch::expand_as(std::size_t first, std::size_t count) {
   const std::byte* const payload = buffer_.data() + payload_offset_;
   const std::uint64_t begin = first == 0 ? 0 : pixel_ends_[first - 1];
-  Expansion<T> to;
-  to.width = geometry_.width;
+  Expansion<T> to(geometry_.width);
   to.coordinates = reinterpret_cast<Coordinate*>(coordinates_.data()) + begin;
   to.out = reinterpret_cast<T*>(values_.data()) + begin;
   for (std::size_t i = first; i < first + count; ++i) {

@@ -40,6 +40,7 @@ __all__ = [
     "reseal",
     "schema_section",
     "shard_bytes",
+    "trailer_bytes",
     "varint",
     "write_shard",
 ]
@@ -238,10 +239,10 @@ def shard_bytes(
         crc = seal(shard_id, SECTION_SEAL + kind, section)
         directory += struct.pack("<IIQQ", kind, crc, len(out), len(section))
         out += section
-    return out + directory + _trailer(len(out), records_end, len(bodies), directory, shard_id)
+    return out + directory + trailer_bytes(len(out), records_end, len(bodies), directory, shard_id)
 
 
-def _trailer(
+def trailer_bytes(
     offset: int, records_end: int, n_samples: int, directory: bytes, shard_id: bytes
 ) -> bytes:
     trailer = struct.pack(

@@ -34,8 +34,8 @@ TEST(Checksum, InterleavedPiecesAgreeWithTheTableOnLongBytes) {
   }
   const ByteView all(bytes);
   // Around the lengths where the number and size of the pieces changes, and at odd addresses.
-  for (const std::size_t n : {191, 192, 193, 199, 216, 384, 1000, 3400, 6143, 6144, 6145, 6167, 6168,
-                              6527, 6528, 12288, 12672, 39990}) {
+  for (const std::size_t n : {191, 192, 193, 199, 216, 384, 1000, 3400, 6143, 6144, 6145, 6167,
+                              6168, 6527, 6528, 12288, 12672, 39990}) {
     for (const std::size_t first : {0, 1, 7}) {
       const ByteView part = all.subspan(first, n);
       ASSERT_EQ(crc32c(part), crc32c_table(part)) << n;

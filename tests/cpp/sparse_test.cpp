@@ -194,8 +194,13 @@ TEST(SparseBatch, SortsPixelsThatWereMovedAbout) {
 }
 
 TEST(SparseBatch, FindsRowAndColumnOfAnyPositionOfAnyImage) {
-  for (const auto& [height, width] : {std::pair{1U, 1U}, {65535U, 1U}, {1U, 65535U},
-                                      {4096U, 65535U}, {65535U, 4095U}, {375U, 375U}, {997U, 31U}}) {
+  for (const auto& [height, width] : {std::pair{1U, 1U},
+                                      {65535U, 1U},
+                                      {1U, 65535U},
+                                      {4096U, 65535U},
+                                      {65535U, 4095U},
+                                      {375U, 375U},
+                                      {997U, 31U}}) {
     DecodedImage image;
     for (std::uint32_t y = 0; y < height; y += 1 + height / 100) {
       for (const std::uint32_t x : {0U, width / 2, width - 1}) {

@@ -32,7 +32,7 @@ constexpr std::array<std::uint32_t, 256> kTable = make_table();
 // over three pieces of equal length that follow one another, keep it busy. Up to 256 steps each.
 constexpr std::size_t kStep = 8;
 constexpr std::size_t kMaxSteps = 256;
-constexpr std::size_t kMinSteps = 8;   // shorter ones do not pay for joining
+constexpr std::size_t kMinSteps = 8;  // shorter ones do not pay for joining
 
 // Element j is x^(64 j - 33) modulo the polynomial, bits reflected: the carry-less product with it
 // (x), reduced by the instruction (x^32), moves a CRC past 8 j bytes.

@@ -27,6 +27,14 @@ std::byte* map_zeroed(std::size_t mapped_bytes) {
 
 }  // namespace
 
+void advise_huge_pages(std::span<std::byte> memory) noexcept {
+  void* first = memory.data();
+  std::size_t n_bytes = memory.size();
+  if (std::align(kHugePage, kHugePage, first, n_bytes) != nullptr) {
+    (void)::madvise(first, n_bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  }
+}
+
 void ZeroedMemory::Unmap::operator()(std::byte* memory) const noexcept {
   (void)::munmap(memory, mapped_bytes);
 }

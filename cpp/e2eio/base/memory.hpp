@@ -7,6 +7,10 @@
 
 namespace e2eio {
 
+// Asks the system for huge pages inside `memory` that was not written yet: fewer page faults and
+// TLB misses where it gives them. Advice only.
+void advise_huge_pages(std::span<std::byte> memory) noexcept;
+
 // Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros.
 // Throws: std::bad_alloc if the system has no memory.
 class ZeroedMemory {

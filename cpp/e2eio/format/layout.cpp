@@ -154,10 +154,14 @@ std::vector<SectionEntry> decode_directory(ByteView bytes) {
 
 Sealer::Sealer(const ShardId& shard_id) : shard_crc_(crc32c(ByteView(shard_id))) {}
 
-std::uint32_t Sealer::seal(std::uint64_t number, ByteView bytes) const noexcept {
+std::uint32_t Sealer::start(std::uint64_t number) const noexcept {
   std::array<std::byte, sizeof(number)> encoded{};
   store(encoded.data(), number);
-  return crc32c(bytes, crc32c(ByteView(encoded), shard_crc_));
+  return crc32c(ByteView(encoded), shard_crc_);
+}
+
+std::uint32_t Sealer::seal(std::uint64_t number, ByteView bytes) const noexcept {
+  return crc32c(bytes, start(number));
 }
 
 }  // namespace e2eio

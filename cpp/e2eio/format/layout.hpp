@@ -82,6 +82,9 @@ class Sealer {
   explicit Sealer(const ShardId& shard_id);
   [[nodiscard]] std::uint32_t seal(std::uint64_t number, ByteView bytes) const noexcept;
 
+  // For bytes that come in pieces: start(n), then crc32c(piece, value) of each.
+  [[nodiscard]] std::uint32_t start(std::uint64_t number) const noexcept;
+
  private:
   std::uint32_t shard_crc_;
 };

@@ -4,9 +4,18 @@
 #include <numeric>
 #include <utility>
 
+#include "e2eio/base/checksum.hpp"
+#include "e2eio/base/memory.hpp"
 #include "e2eio/format/shard_writer.hpp"
 
 namespace e2eio {
+namespace {
+
+// Record sizes are read, verified and summed up in pieces that stay in the cache: a shard of 10^8
+// samples takes the memory of its offsets and no more.
+constexpr std::size_t kSizesPerPiece = std::size_t{64} << 10U;
+
+}  // namespace
 
 ShardReader::ShardReader(std::unique_ptr<Source> source) : source_(std::move(source)) { open(); }
 
@@ -113,20 +122,40 @@ void ShardReader::read_sizes(const layout::Trailer& trailer) {
   if (entry == nullptr || entry->n_bytes % 4 != 0 || entry->n_bytes / 4 != trailer.n_samples) {
     throw Error(ErrorKind::kCorrupt, "record sizes: wrong number");
   }
-  const Bytes bytes = section(layout::kSizesKind, entry->n_bytes);
   const std::uint64_t largest = image_layout::max_record_bytes(schema_.shape());
-  offsets_.resize(trailer.n_samples + 1);
+  n_samples_ = trailer.n_samples;
+  offsets_ = std::make_unique_for_overwrite<std::uint64_t[]>(n_samples_ + 1);
+  advise_huge_pages(std::as_writable_bytes(std::span(offsets_.get(), n_samples_ + 1)));
+  std::vector<std::uint32_t> sizes(std::min<std::uint64_t>(n_samples_, kSizesPerPiece));
+  std::uint32_t crc = sealer_.start(layout::section_seal(layout::kSizesKind));
   std::uint64_t offset = layout::kHeaderBytes;
-  for (std::uint64_t i = 0; i < trailer.n_samples; ++i) {
-    offsets_[i] = offset;
-    const auto size = load<std::uint32_t>(bytes.data() + 4 * i);
-    if (size <= layout::kRecordCrcBytes || size > largest) {
-      throw Error(ErrorKind::kCorrupt, cat("record sizes: record ", i, " has ", size,
-                                           " bytes, expected 5 to ", largest));
+  std::uint64_t first_bad = n_samples_;
+  for (std::uint64_t begin = 0; begin < n_samples_; begin += sizes.size()) {
+    const auto piece =
+        std::span(sizes).first(std::min<std::uint64_t>(sizes.size(), n_samples_ - begin));
+    source_->read(entry->offset_bytes + 4 * begin, std::as_writable_bytes(piece));
+    crc = crc32c(std::as_bytes(piece), crc);
+    const auto is_bad = [largest](std::uint32_t size) {
+      return size <= layout::kRecordCrcBytes || size > largest;
+    };
+    bool any_bad = false;
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      offsets_[begin + i] = offset;
+      offset += piece[i];
+      any_bad |= is_bad(piece[i]);
     }
-    offset += size;
+    if (any_bad && first_bad == n_samples_) {
+      const auto found = std::find_if(piece.begin(), piece.end(), is_bad);
+      first_bad = begin + static_cast<std::uint64_t>(found - piece.begin());
+    }
   }
-  offsets_[trailer.n_samples] = offset;
+  offsets_[n_samples_] = offset;
+  require_crc(*entry, crc);
+  if (first_bad < n_samples_) {
+    throw Error(ErrorKind::kCorrupt, cat("record sizes: record ", first_bad, " has ",
+                                         record_end(first_bad) - record_begin(first_bad),
+                                         " bytes, expected 5 to ", largest));
+  }
   if (offset != trailer.records_end) {
     throw Error(ErrorKind::kCorrupt, cat("record sizes: records end at byte ", offset,
                                          ", expected ", trailer.records_end));
@@ -145,13 +174,15 @@ Bytes ShardReader::section(std::uint32_t kind, std::uint64_t max_bytes) const {
     throw Error(ErrorKind::kCorrupt, cat("section ", kind, " is missing or over its limit"));
   }
   Bytes bytes = read_bytes(entry->offset_bytes, entry->n_bytes);
-  const std::uint32_t crc = sealer_.seal(layout::section_seal(kind), bytes);
-  if (crc != entry->crc) {
-    throw Error(ErrorKind::kCorrupt,
-                cat("section ", kind, " at byte ", entry->offset_bytes, ": crc32c ", hex32(crc),
-                    ", expected ", hex32(entry->crc)));
-  }
+  require_crc(*entry, sealer_.seal(layout::section_seal(kind), bytes));
   return bytes;
+}
+
+void ShardReader::require_crc(const layout::SectionEntry& entry, std::uint32_t crc) const {
+  if (crc != entry.crc) {
+    throw Error(ErrorKind::kCorrupt, cat("section ", entry.kind, " at byte ", entry.offset_bytes,
+                                         ": crc32c ", hex32(crc), ", expected ", hex32(entry.crc)));
+  }
 }
 
 Bytes ShardReader::column(std::size_t index) const {

@@ -24,7 +24,7 @@ class ShardReader {
 
   [[nodiscard]] const std::string& path() const noexcept { return source_->path(); }
   [[nodiscard]] const Schema& schema() const noexcept { return schema_; }
-  [[nodiscard]] std::uint64_t n_samples() const noexcept { return offsets_.size() - 1; }
+  [[nodiscard]] std::uint64_t n_samples() const noexcept { return n_samples_; }
   [[nodiscard]] std::uint64_t n_bytes() const noexcept { return source_->n_bytes(); }
   [[nodiscard]] const std::string& digest() const noexcept { return digest_; }
 
@@ -55,6 +55,7 @@ class ShardReader {
   void read_frame();
   void require_tiling(const layout::Trailer& trailer) const;
   void read_sizes(const layout::Trailer& trailer);
+  void require_crc(const layout::SectionEntry& entry, std::uint32_t crc) const;
   [[nodiscard]] Bytes read_bytes(std::uint64_t offset_bytes, std::uint64_t n_bytes) const;
   [[nodiscard]] const layout::SectionEntry* find(std::uint32_t kind) const noexcept;
   [[nodiscard]] Bytes section(std::uint32_t kind, std::uint64_t max_bytes) const;
@@ -65,7 +66,8 @@ class ShardReader {
   std::string digest_;
   std::vector<layout::SectionEntry> directory_;
   Schema schema_;
-  std::vector<std::uint64_t> offsets_;  // n_samples + 1
+  std::uint64_t n_samples_ = 0;
+  std::unique_ptr<std::uint64_t[]> offsets_;  // n_samples + 1
   std::optional<CodeBook> book_;
   Sealer sealer_{ShardId{}};
 };

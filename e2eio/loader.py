@@ -77,7 +77,7 @@ class Loader:
     framework : {"torch", "numpy"}
         What the arrays are.
     writable : bool
-        Batches may be written into; each costs a full clearing.
+        Batches may be written into; each costs a full clearing. ("coo" and "wire" may always be.)
     verify : bool
         Compare each record with its checksum before it is decoded.
     threads : int or "auto"

@@ -294,19 +294,22 @@ class SparsePipelineTest : public ::testing::TestWithParam<BatchForm> {
 TEST_P(SparsePipelineTest, DeliversEveryEpochAndRecyclesItsMemory) {
   BatchPipeline pipeline(open(), config());
   std::unique_ptr<Batch> held;
+  std::uint64_t largest = 0;
   for (std::uint64_t epoch = 0; epoch < 20; ++epoch) {
     std::vector<std::uint64_t> ids;
     pipeline.start(epoch, 0);
     while (!pipeline.exhausted()) {
       held = pipeline.next(seconds(20));
       expect_right(*held);
+      largest = std::max(largest, held->sparse()->n_bytes());
       ids.insert(ids.end(), held->ids().begin(), held->ids().end());
     }
     std::sort(ids.begin(), ids.end());
     ASSERT_EQ(ids.size(), 63U);
     ASSERT_EQ(std::adjacent_find(ids.begin(), ids.end()), ids.end());
   }
-  EXPECT_LE(pipeline.stats().slots_made, 5U);  // prefetch, and two that are lent
+  EXPECT_LE(pipeline.stats().slots_made, 5U);       // prefetch, and two that are lent
+  EXPECT_EQ(pipeline.stats().slot_bytes, largest);  // learnt, not guessed
 }
 
 TEST_P(SparsePipelineTest, HeldBatchesOutliveThePipeline) {

@@ -34,7 +34,7 @@ def images_of(n: int) -> NDArray[np.float32]:
     towers = rng.exponential(size=(n, H // 5, W // 5)) * (rng.random((n, H // 5, W // 5)) < 0.2)
     dense[:, 2] = np.kron(towers, np.ones((5, 5)))
     dense[::7, 3] = rng.normal(size=(len(dense[::7]), H, W))
-    dense[::5, 0, 3, 4:8] = np.float32([-0.0, np.nan, 1e-40, 1e-8])  # the last is 0 in float16
+    dense[::5, 0, 3, 4:8] = np.array([-0.0, np.nan, 1e-40, 1e-8])  # the last is 0 in float16
     dense[::11, :3] = 0  # nothing in three channels
     dense[22] = 0  # nothing at all
     return dense
@@ -232,7 +232,7 @@ def test_published_jets_are_the_same_in_all_forms(
             form=form,
             framework="numpy",
             fields=("X_jets", "sample_id"),
-        )  # type: ignore[call-overload]
+        )
         with loader:
             for x, ids in loader:
                 np.testing.assert_array_equal(bits(x.to_dense()), bits(truth_x3["X"][ids]))

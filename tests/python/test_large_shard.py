@@ -72,7 +72,7 @@ def test_a_size_that_cannot_be_is_named_in_every_piece(
     sizes = len(data) - 64 - 48 - 4 * n
     struct.pack_into("<I", data, sizes + 4 * record, size)
     path.write_bytes(bytes(data))
-    with pytest.raises(CorruptShardError, match="section 2 at byte .*: crc32c"):
+    with pytest.raises(CorruptShardError, match=r"section 2 at byte .*: crc32c"):
         e2eio.Dataset(path)
     path.write_bytes(reseal(bytes(data)))
     with pytest.raises(CorruptShardError, match=f"record {record} has {size} bytes, expected 5 to"):

@@ -108,6 +108,10 @@ class Pipeline:
         key: int,
         drop_last: bool,
         channels: Sequence[int],
+        transforms: Sequence[
+            tuple[str, int, float, list[tuple[int, float, float, float, int]], list[int]]
+        ] = ...,  # cpp/e2eio/transform/transform_spec.hpp
+        transform_key: int = 0,
         dtype: str,
         layout: str,
         form: str = "dense",  # "dense" | "coo" | "wire"

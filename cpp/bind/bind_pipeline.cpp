@@ -2,6 +2,7 @@
 #include "e2eio/pipeline/batch_pipeline.hpp"
 #include "gil.hpp"
 #include "rooms.hpp"
+#include "transform_specs.hpp"
 
 namespace e2eio::bind {
 namespace {
@@ -24,6 +25,7 @@ BatchForm form_named(const std::string& name) {
 
 PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
                              const PlanConfig& plan, const std::vector<std::uint32_t>& channels,
+                             const SpecTuples& transforms, std::uint64_t transform_key,
                              const std::string& dtype, const std::string& layout,
                              const std::string& form, bool writable, bool verify, int threads,
                              int prefetch, std::uint64_t memory_limit_bytes) {
@@ -32,8 +34,12 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
   }
   const auto shards = std::make_shared<const ShardSet>(
       std::vector<std::shared_ptr<const ShardReader>>(readers.begin(), readers.end()));
+  const Schema& schema = shards->schema();
+  const auto program = compile_transforms(transform_specs(transforms),
+                                          {schema.height, schema.width}, channels, transform_key);
   return PipelineHolder(new Pipeline(shards, {.plan = plan,
                                               .channels = channels,
+                                              .transforms = program,
                                               .dtype = dtype_named(dtype),
                                               .channels_last = layout == "NHWC",
                                               .form = form_named(form),
@@ -96,7 +102,8 @@ void register_pipeline(py::module_& module) {
   py::class_<Pipeline, PipelineHolder>(module, "Pipeline")
       .def(py::init([](const std::vector<std::shared_ptr<ShardReader>>& readers,
                        std::uint64_t batch_size, bool shuffle, std::uint64_t key, bool drop_last,
-                       const std::vector<std::uint32_t>& channels, const std::string& dtype,
+                       const std::vector<std::uint32_t>& channels, const SpecTuples& transforms,
+                       std::uint64_t transform_key, const std::string& dtype,
                        const std::string& layout, const std::string& form, bool writable,
                        bool verify, int threads, int prefetch, std::uint64_t memory_limit_bytes,
                        std::uint64_t rank, std::uint64_t world_size) {
@@ -107,11 +114,12 @@ void register_pipeline(py::module_& module) {
                                    .shuffle = shuffle,
                                    .drop_last = drop_last,
                                    .key = key};
-             return make_pipeline(readers, plan, channels, dtype, layout, form, writable, verify,
-                                  threads, prefetch, memory_limit_bytes);
+             return make_pipeline(readers, plan, channels, transforms, transform_key, dtype, layout,
+                                  form, writable, verify, threads, prefetch, memory_limit_bytes);
            }),
            py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
-           py::arg("key"), py::arg("drop_last"), py::arg("channels"), py::arg("dtype"),
+           py::arg("key"), py::arg("drop_last"), py::arg("channels"),
+           py::arg("transforms") = SpecTuples{}, py::arg("transform_key") = 0, py::arg("dtype"),
            py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
            py::arg("threads"), py::arg("prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
            py::arg("world_size"))

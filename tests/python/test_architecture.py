@@ -28,7 +28,8 @@ CPP_ROOMS: dict[str, set[str]] = {
     "plan": {"base"},
     "codec": {"base", "kernels"},
     "format": {"base", "io", "codec", "kernels"},
-    "pipeline": {"base", "io", "codec", "kernels", "plan", "format"},
+    "transform": {"base", "codec", "plan"},
+    "pipeline": {"base", "io", "codec", "kernels", "plan", "transform", "format"},
 }
 
 # Module or subpackage of e2eio -> those it may import, besides its own.

@@ -42,8 +42,8 @@ struct PipelineState {
   PipelineState(std::shared_ptr<const ShardSet> set, const PipelineConfig& configured)
       : shards(std::move(set)),
         config(configured),
-        geometry(
-            batch_geometry(shards->schema(), config.channels, config.dtype, config.channels_last)),
+        geometry(batch_geometry(shards->schema(), config.channels, config.dtype,
+                                config.channels_last, config.transforms.get())),
         kernels(&selected_kernels()),
         plan(with_samples(config.plan, shards->n_samples())),
         store(config.form, geometry, slot_samples(config.plan, shards->n_samples()),
@@ -69,6 +69,7 @@ struct PipelineState {
     std::size_t count = 0;
     std::uint64_t canary_key = 0;
     bool expands = false;
+    std::uint64_t epoch = 0;
   };
   Claim claim();
   std::uint64_t fill(SampleDecoder& decoder, const Claim& claimed) const;
@@ -103,10 +104,11 @@ std::uint64_t PipelineState::fill(SampleDecoder& decoder, const Claim& claimed) 
   Job& job = *claimed.job;
   const auto ids = std::span(job.ids).subspan(claimed.first, claimed.count);
   if (job.memory.slot != nullptr) {
-    return decoder.fill(*job.memory.slot, claimed.first, ids, claimed.canary_key);
+    return decoder.fill(*job.memory.slot, claimed.first, ids, claimed.canary_key,
+                        claimed.epoch);
   }
   if (!claimed.expands) {
-    return decoder.fill(*job.memory.sparse, claimed.first, ids);
+    return decoder.fill(*job.memory.sparse, claimed.first, ids, claimed.epoch);
   }
   job.memory.sparse->expand(claimed.first, claimed.count);
   return 0;
@@ -165,13 +167,14 @@ PipelineState::Claim PipelineState::claim() {
   const std::size_t share = job->ids.size() / (4 * static_cast<std::size_t>(config.threads));
   const std::size_t run = std::clamp<std::size_t>(share, 1, 16);
   Claim result{job, job->n_claimed, std::min(run, job->ids.size() - job->n_claimed),
-               mix64(n_claims++), job->expanding};
+               mix64(n_claims++), job->expanding, epoch};
   job->n_claimed += result.count;
   return result;
 }
 
 void PipelineState::work() {
-  SampleDecoder decoder(*shards, config.channels, geometry, config.verify, *kernels);
+  SampleDecoder decoder(*shards, config.channels, geometry, config.verify, *kernels,
+                        config.transforms.get());
   std::unique_lock lock(mutex);
   while (true) {
     Claim claimed;

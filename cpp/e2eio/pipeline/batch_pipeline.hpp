@@ -15,12 +15,14 @@
 #include "e2eio/pipeline/batch_store.hpp"
 #include "e2eio/pipeline/shard_set.hpp"
 #include "e2eio/plan/epoch_plan.hpp"
+#include "e2eio/transform/transform_program.hpp"
 
 namespace e2eio {
 
 struct PipelineConfig {
   PlanConfig plan;  // n_samples is taken from the shards
   std::vector<std::uint32_t> channels;
+  std::shared_ptr<const TransformProgram> transforms;  // null: none
   DType dtype = DType::kFloat32;
   bool channels_last = false;
   BatchForm form = BatchForm::kDense;

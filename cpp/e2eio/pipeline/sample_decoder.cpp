@@ -12,7 +12,7 @@ constexpr std::uint64_t kMaxReadBytes = std::uint64_t{4} << 20U;
 }  // namespace
 
 BatchGeometry batch_geometry(const Schema& schema, const std::vector<std::uint32_t>& channels,
-                             DType dtype, bool channels_last) {
+                             DType dtype, bool channels_last, const TransformProgram* transforms) {
   for (const std::uint32_t channel : channels) {
     if (channel >= schema.channels.size()) {
       throw Error(ErrorKind::kInvalidArgument,
@@ -26,18 +26,27 @@ BatchGeometry batch_geometry(const Schema& schema, const std::vector<std::uint32
     throw Error(ErrorKind::kInvalidArgument,
                 cat("dtype '", name_of(dtype), "', expected float32, float16 or bfloat16"));
   }
-  return {static_cast<std::uint32_t>(channels.size()), schema.height, schema.width, dtype,
+  PixelExtent extent{schema.height, schema.width};
+  if (transforms != nullptr) {
+    if (transforms->input_extent() != extent || transforms->n_channels() != channels.size()) {
+      throw Error(ErrorKind::kInvalidArgument, "transforms were made for other images");
+    }
+    extent = transforms->output_extent();
+  }
+  return {static_cast<std::uint32_t>(channels.size()), extent.height, extent.width, dtype,
           channels_last};
 }
 
 SampleDecoder::SampleDecoder(const ShardSet& shards, std::vector<std::uint32_t> channels,
-                             const BatchGeometry& geometry, bool verify, const KernelSet& kernels)
+                             const BatchGeometry& geometry, bool verify, const KernelSet& kernels,
+                             const TransformProgram* transforms)
     : shards_(&shards),
       channels_(std::move(channels)),
       verify_(verify),
       kernels_(&kernels),
       decoder_(shards.schema().shape(), shards.schema().precision, kernels),
       staging_(geometry, kernels),
+      transforms_(transforms),
       blank_(geometry.sample_words(), 0) {}
 
 void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
@@ -45,8 +54,8 @@ void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
 }
 
 template <typename Prepare, typename Put>
-std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, Prepare prepare,
-                                         Put put) {
+std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, std::uint64_t epoch,
+                                         Prepare prepare, Put put) {
   std::uint64_t n_bytes = 0;
   for (std::size_t begin = 0; begin < ids.size();) {
     const ShardSet::Place place = shards_->locate(ids[begin]);
@@ -65,6 +74,9 @@ std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, Pre
       prepare(begin + i);
       decode({place.shard, sample},
              records.subspan(record - offset, place.shard->record_end(sample) - record));
+      if (transforms_ != nullptr) {
+        transforms_->apply(image_, {epoch, ids[begin + i]}, transform_scratch_);
+      }
       put(begin + i);
     }
     begin += run;
@@ -73,7 +85,7 @@ std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, Pre
 }
 
 std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
-                                  std::uint64_t canary_key) {
+                                  std::uint64_t canary_key, std::uint64_t epoch) {
   Slot::Canaries canaries;
   const auto prepare = [&](std::size_t i) {
     slot.choose_canaries(first + i, canary_key + (first + i) * 4096, canaries);
@@ -86,15 +98,15 @@ std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const
     }
     slot.put(first + i, image_, staging_);
   };
-  const std::uint64_t n_bytes = decode_each(ids, prepare, put);
+  const std::uint64_t n_bytes = decode_each(ids, epoch, prepare, put);
   Staging::finish();
   return n_bytes;
 }
 
 std::uint64_t SampleDecoder::fill(SparseBatch& batch, std::size_t first,
-                                  std::span<const std::uint64_t> ids) {
+                                  std::span<const std::uint64_t> ids, std::uint64_t epoch) {
   return decode_each(
-      ids, [](std::size_t) {}, [&](std::size_t i) { batch.put(first + i, image_, *kernels_); });
+      ids, epoch, [](std::size_t) {}, [&](std::size_t i) { batch.put(first + i, image_, *kernels_); });
 }
 
 void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {

@@ -7,22 +7,27 @@
 #include "e2eio/pipeline/shard_set.hpp"
 #include "e2eio/pipeline/slot.hpp"
 #include "e2eio/pipeline/sparse_batch.hpp"
+#include "e2eio/transform/transform_program.hpp"
 
 namespace e2eio {
 
 // Thread rule: one thread at a time; make one per thread.
 class SampleDecoder {
  public:
+  // `transforms` (null: none) are those that `geometry` was made for; they outlive the decoder.
   SampleDecoder(const ShardSet& shards, std::vector<std::uint32_t> channels,
-                const BatchGeometry& geometry, bool verify, const KernelSet& kernels);
+                const BatchGeometry& geometry, bool verify, const KernelSet& kernels,
+                const TransformProgram* transforms = nullptr);
 
-  // Fills samples [first, first + ids.size()) of the slot. Returns the record bytes read.
+  // Fills samples [first, first + ids.size()) of the slot; random transforms draw for `epoch`.
+  // Returns the record bytes read.
   // Throws: Error(kCorrupt), Error(kIo), Error(kStale); the slot stays usable after distrust().
   std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
-                     std::uint64_t canary_key);
+                     std::uint64_t canary_key, std::uint64_t epoch = 0);
 
   // The same for a sparse batch. Throws: Error(kCorrupt), Error(kIo), Error(kInvalidArgument).
-  std::uint64_t fill(SparseBatch& batch, std::size_t first, std::span<const std::uint64_t> ids);
+  std::uint64_t fill(SparseBatch& batch, std::size_t first, std::span<const std::uint64_t> ids,
+                     std::uint64_t epoch = 0);
 
   // Writes one sample into memory that holds zeros, aligned to the dtype.
   void fill_zeroed(std::byte* sample, std::uint64_t id);
@@ -33,7 +38,8 @@ class SampleDecoder {
   // Calls prepare(i) before, and put(i) once image_ holds the sample ids[i]. Returns the record
   // bytes read.
   template <typename Prepare, typename Put>
-  std::uint64_t decode_each(std::span<const std::uint64_t> ids, Prepare prepare, Put put);
+  std::uint64_t decode_each(std::span<const std::uint64_t> ids, std::uint64_t epoch,
+                            Prepare prepare, Put put);
 
   const ShardSet* shards_;
   std::vector<std::uint32_t> channels_;
@@ -41,14 +47,18 @@ class SampleDecoder {
   const KernelSet* kernels_;
   ImageDecoder decoder_;
   Staging staging_;
+  const TransformProgram* transforms_;
+  TransformScratch transform_scratch_;
   DecodedImage image_;
   Bytes buffer_;
   std::vector<std::uint64_t> blank_;  // masks of memory that holds zeros
 };
 
-// Throws: Error(kInvalidArgument) unless each channel is below the schema's number of channels.
+// Throws: Error(kInvalidArgument) unless each channel is below the schema's number of channels, and
+// `transforms` (null: none) were made for such images.
 [[nodiscard]] BatchGeometry batch_geometry(const Schema& schema,
                                            const std::vector<std::uint32_t>& channels, DType dtype,
-                                           bool channels_last);
+                                           bool channels_last,
+                                           const TransformProgram* transforms = nullptr);
 
 }  // namespace e2eio

@@ -59,9 +59,11 @@ class Dataset:
         sources = [source] if isinstance(source, str | os.PathLike) else list(source)
         if not sources:
             raise ConfigError("no dataset: found an empty list; expected at least one path")
-        self._readers = [reader for each in sources for reader in _open(each)]
+        opened = [_open(each) for each in sources]
+        self._readers = [reader for readers, _ in opened for reader in readers]
         _check_schemas(self._readers)
         self._schema = Schema.from_core(self._readers[0].schema)
+        self._statistics = _merged([statistics for _, statistics in opened])
         counts = [reader.n_samples for reader in self._readers]
         self._ends = np.cumsum(np.asarray(counts, dtype=np.int64))
         self._digest = manifest.dataset_digest(reader.digest for reader in self._readers)
@@ -92,6 +94,11 @@ class Dataset:
     def digest(self) -> str:
         """Hex digest of all shards: equal for equal samples in equal order."""
         return self._digest
+
+    @property
+    def statistics(self) -> tuple[manifest.ChannelStatistics, ...] | None:
+        """Sums over the stored pixels of each channel, from ``dataset.json``; None for single shards."""
+        return self._statistics
 
     @property
     def readers(self) -> tuple[_core.ShardReader, ...]:
@@ -169,10 +176,12 @@ class Dataset:
         return images
 
     def __getstate__(self) -> dict[str, object]:
-        return {"paths": [reader.path for reader in self._readers], "digest": self._digest}
+        paths = [reader.path for reader in self._readers]
+        return {"paths": paths, "digest": self._digest, "statistics": self._statistics}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Dataset.__init__(self, state["paths"])
+        self._statistics = state["statistics"]
         if self._digest != state["digest"]:
             raise CorruptShardError(
                 f"dataset changed: {state['paths'][0]}: its shards are not those that were pickled; "
@@ -181,7 +190,18 @@ class Dataset:
             )
 
 
-def _open(source: str | os.PathLike[str]) -> list[_core.ShardReader]:
+_Statistics = tuple[manifest.ChannelStatistics, ...]
+_Opened = tuple[list[_core.ShardReader], _Statistics | None]
+
+
+def _merged(parts: Sequence[_Statistics | None]) -> _Statistics | None:
+    known = [part for part in parts if part is not None]
+    if len(known) != len(parts):
+        return None
+    return known[0] if len(known) == 1 else manifest.merge_statistics(known, len(known[0]))
+
+
+def _open(source: str | os.PathLike[str]) -> _Opened:
     text = os.fspath(source)
     if "://" in text:
         raise ConfigError(
@@ -189,7 +209,7 @@ def _open(source: str | os.PathLike[str]) -> list[_core.ShardReader]:
         )
     path = Path(text)
     if not path.is_dir():
-        return [_core.ShardReader(text)]
+        return [_core.ShardReader(text)], None
     if (path / manifest.FILE_NAME).exists():
         return _open_listed(path)
     shards = sorted(path.glob("*.e2e"))
@@ -199,10 +219,10 @@ def _open(source: str | os.PathLike[str]) -> list[_core.ShardReader]:
             "make one with 'e2eio convert'",
             path=text,
         )
-    return [_core.ShardReader(str(shard)) for shard in shards]
+    return [_core.ShardReader(str(shard)) for shard in shards], None
 
 
-def _open_listed(directory: Path) -> list[_core.ShardReader]:
+def _open_listed(directory: Path) -> _Opened:
     listed = manifest.read(directory)
     readers = []
     for entry in listed.shards:
@@ -216,7 +236,7 @@ def _open_listed(directory: Path) -> list[_core.ShardReader]:
         readers.append(reader)
     if not readers:
         raise ShardNotFoundError(f"no dataset: {directory}: lists no shards", path=str(directory))
-    return readers
+    return readers, listed.statistics
 
 
 def _check_schemas(readers: Sequence[_core.ShardReader]) -> None:

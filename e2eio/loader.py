@@ -28,6 +28,7 @@ from e2eio.options import (
     resolve_threads,
 )
 from e2eio.ranks import rank_and_world_size
+from e2eio.transforms import Transform, compile_transforms, transform_key
 
 __all__ = ["BatchIterator", "Loader"]
 
@@ -57,7 +58,7 @@ class Loader:
     shuffle : bool
         True: another exact permutation of the whole dataset in every epoch.
     seed : int
-        Of the permutations; ranks of one job must agree on it.
+        Of the permutations and the random transforms; ranks of one job must agree on it.
     drop_last : bool
         Leave out the last, smaller batch. Otherwise it is delivered, and if it does not divide by the number
         of ranks, samples from the start of the epoch's order are repeated to fill it.
@@ -66,6 +67,11 @@ class Loader:
         ``"sample_id"`` is the number of the sample, int64.
     channels : sequence of str or int, or None
         Only these channels are decoded and delivered, in this order. None: all.
+    resolution : {None, 1, 3, "x1", "x3"}
+        Pixels per ECAL crystal in each direction; None: as stored. Sums are preserved: docs/transforms.md.
+    transforms : sequence of Transform
+        Applied in this order, after the change of resolution, by the decoding threads. Random ones are a
+        function of the seed, the epoch and the number of the sample.
     dtype : {"float32", "float16", "bfloat16"}
         Of the images; rounded to nearest even.
     layout : {"NCHW", "NHWC"}
@@ -118,6 +124,8 @@ class Loader:
         drop_last: bool = False,
         fields: Sequence[str] | None = None,
         channels: Sequence[str | int] | None = None,
+        resolution: Literal[1, 3, "x1", "x3"] | None = None,
+        transforms: Sequence[Transform] = (),
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         layout: Literal["NCHW", "NHWC"] = "NCHW",
         form: Literal["dense", "coo", "wire"] = "dense",
@@ -139,12 +147,22 @@ class Loader:
         self._as_dict = fields is None
         self._dtype: str = dtype
         self._timeout = checked_timeout(timeout)
+        delivered = channel_indices(self.dataset, channels)
         self._options: dict[str, Any] = {
             "batch_size": at_least(1, "batch_size", batch_size),
             "shuffle": checked_flag("shuffle", shuffle),
             "key": plan_key(self.dataset.digest, seed),
             "drop_last": checked_flag("drop_last", drop_last),
-            "channels": channel_indices(self.dataset, channels),
+            "channels": delivered,
+            "transforms": compile_transforms(
+                transforms,
+                resolution,
+                schema=self.dataset.schema,
+                delivered=delivered,
+                statistics=self.dataset.statistics,
+                n_samples=len(self.dataset),
+            ),
+            "transform_key": transform_key(seed),
             "dtype": dtype,
             "layout": layout,
             "form": checked_form(form, layout),

@@ -41,9 +41,9 @@ class PixelChannel {
   [[nodiscard]] std::vector<std::uint32_t>& words() noexcept { return words_; }
   [[nodiscard]] std::vector<std::uint32_t>& positions() noexcept { return positions_; }
 
-  // float32 bits of the pixels that are not stored. -0.0 counts as +0.0.
+  // float32 bits of the pixels that are not stored; a dense channel has none. -0.0 counts as +0.0.
   void set_background(std::uint32_t bits) noexcept {
-    background_ = bits == 0x80000000U ? 0 : bits;
+    background_ = dense_ || bits == 0x80000000U ? 0 : bits;
   }
   void set_extent(PixelExtent extent) noexcept { extent_ = extent; }
   void set_block(std::uint32_t block) noexcept { block_ = block; }

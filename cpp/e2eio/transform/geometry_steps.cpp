@@ -96,8 +96,9 @@ void cut(PixelChannel& channel, const PixelWindow& window, PixelScratch& scratch
   if (window.to == from) {
     return;
   }
-  if (channel.background() != 0 && (window.y < 0 || window.x < 0 || window.to.height > from.height ||
-                                    window.to.width > from.width)) {
+  if (channel.background() != 0 &&
+      (window.y < 0 || window.x < 0 || window.to.height > from.height ||
+       window.to.width > from.width)) {
     channel.make_dense(scratch);  // what is new is zero, not the background
   }
   channel.make_list();

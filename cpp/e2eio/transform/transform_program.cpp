@@ -35,8 +35,12 @@ TransformProgram::TransformProgram(const std::vector<TransformSpec>& specs, Pixe
     if (!(spec.p >= 0 && spec.p <= 1)) {
       refuse("transform ", spec.op, ": p is ", spec.p, ", expected 0 to 1");
     }
-    Step step{.kind = kind_named(spec.op), .number = spec.number, .p = spec.p,
-              .channels = spec.channels, .from = output_, .to = output_};
+    Step step{.kind = kind_named(spec.op),
+              .number = spec.number,
+              .p = spec.p,
+              .channels = spec.channels,
+              .from = output_,
+              .to = output_};
     compile(spec, step);
     if (4 * std::uint64_t{channels_.size()} * step.to.pixels() > kMaxSampleBytes) {
       refuse("transform ", spec.op, ": makes images of ", text_of(step.to), ", more than ",

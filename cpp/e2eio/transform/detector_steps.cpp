@@ -45,7 +45,7 @@ std::size_t empty_pixels(PixelChannel& channel) {
 void smear(PixelChannel& channel, const Resolution& resolution, const CellDraws& draws,
            PixelScratch& scratch) {
   separate_cells(channel, draws.cell, value_of(channel.background()) > 0, scratch);
-  const double area = double{static_cast<double>(draws.cell)} * draws.cell;
+  const double area = static_cast<double>(draws.cell) * draws.cell;
   for (std::size_t i = 0; i < channel.words().size(); ++i) {
     std::uint32_t& word = channel.words()[i];
     const float x = value_of(word);

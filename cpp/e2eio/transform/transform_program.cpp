@@ -92,7 +92,7 @@ void TransformProgram::compile(const TransformSpec& spec, Step& step) {
               step.integers.begin());
   switch (step.kind) {
     case Kind::kValue:
-      step.value = *value_op_named(spec.op);
+      step.value = value_op_named(spec.op).value_or(step.value);  // kind_named() knows it
       break;
     case Kind::kFlip:
       alignment_ = std::gcd(alignment_, step.from.height);

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "e2eio/base/bytes.hpp"
 #include "e2eio/base/checksum.hpp"
 #include "e2eio/base/cores.hpp"
@@ -84,6 +87,64 @@ TEST(ZeroedMemory, StartsAsZerosOnAPage) {
 }
 
 TEST(Cores, AreAtLeastOne) { EXPECT_GE(usable_cores(), 1); }
+
+// A tree of cgroups as the kernel shows it. Thread rule: one thread.
+class Cgroups : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "e2eio-XXXXXX").string();
+    root_ = ::mkdtemp(name.data());
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void put(const std::string& file, const std::string& text) const {
+    std::filesystem::create_directories(std::filesystem::path(root_ + "/" + file).parent_path());
+    std::ofstream(root_ + "/" + file) << text << "\n";
+  }
+  [[nodiscard]] int quota(const std::string& membership) const {
+    return quota_cores(membership, root_);
+  }
+  std::string root_;
+};
+
+TEST_F(Cgroups, TheTightestOfNestedGroupsCounts) {
+  put("cpu.max", "max 100000");
+  put("user/cpu.max", "250000 100000");
+  put("user/job/cpu.max", "600000 100000");
+  put("user/job/task/cpu.max", "max 100000");
+  put("user/other/cpu.max", "100000 100000");
+  EXPECT_EQ(quota("0::/user/job/task\n"), 3);  // 2.5, rounded up
+  EXPECT_EQ(quota("0::/user/other\n"), 1);
+  EXPECT_EQ(quota("0::/\n"), 0);
+  put("user/job/task/cpu.max", "50000 100000");
+  EXPECT_EQ(quota("0::/user/job/task\n"), 1);
+}
+
+TEST_F(Cgroups, OfTheFirstVersionAreFoundUnderTheirController) {
+  put("cpu,cpuacct/batch/cpu.cfs_quota_us", "400000");
+  put("cpu,cpuacct/batch/cpu.cfs_period_us", "100000");
+  put("cpu,cpuacct/batch/job/cpu.cfs_quota_us", "-1");
+  put("cpu,cpuacct/batch/job/cpu.cfs_period_us", "100000");
+  put("cpuset/batch/cpu.cfs_quota_us", "100000");
+  put("cpuset/batch/cpu.cfs_period_us", "100000");
+  EXPECT_EQ(quota("9:cpuset:/batch\n4:cpu,cpuacct:/batch/job\n0::/\n"), 4);
+  EXPECT_EQ(quota("9:cpuset:/batch\n"), 0);
+}
+
+TEST_F(Cgroups, AContainerSeesItsOwnAsTheRoot) {
+  put("cpu.max", "200000 100000");
+  EXPECT_EQ(quota("0::/docker/4f2e\n"), 2);
+  put("cpu/cpu.cfs_quota_us", "100000");
+  put("cpu/cpu.cfs_period_us", "100000");
+  EXPECT_EQ(quota("4:cpu,cpuacct:/docker/4f2e\n"), 1);
+}
+
+TEST_F(Cgroups, ThatSayNothingUsefulAreNoLimit) {
+  for (const char* text : {"", "max", "0 100000", "100000 0", "-1 100000", "nan 3", "many"}) {
+    put("cpu.max", text);
+    EXPECT_EQ(quota("0::/\n"), 0) << text;
+  }
+  EXPECT_EQ(quota("nonsense\n0::relative\n:\n"), 0);
+}
 
 }  // namespace
 }  // namespace e2eio

@@ -117,8 +117,10 @@ class Pipeline:
         form: str = "dense",  # "dense" | "coo" | "wire"
         writable: bool,
         verify: bool,
-        threads: int,
-        prefetch: int,
+        threads: int,  # the limit, if auto_threads
+        prefetch: int,  # the limit, if auto_prefetch
+        auto_threads: bool,
+        auto_prefetch: bool,
         memory_limit_bytes: int,
         rank: int,
         world_size: int,

@@ -87,9 +87,12 @@ class Loader:
     verify : bool
         Compare each record with its checksum before it is decoded.
     threads : int or "auto"
-        Decoding threads. "auto": the cores that the process may use, shared among the ranks of the node.
+        Decoding threads. "auto": as many as are of use, found out while running and again when something
+        changes; at most the cores that the process may use (affinity, cgroup), shared among the ranks of
+        the node. A slow consumer keeps the cores for itself. Order and content never depend on it.
     prefetch : int or "auto"
-        Batches made ahead of need, at most.
+        Batches made ahead of need, at most. "auto": 2 to 8, more of very small batches, and no more than fit
+        into `memory_limit` or 1 GiB.
     memory_limit : int or None
         Bytes of batch memory, held batches included; None: unlimited.
     rank, world_size : int or None
@@ -169,13 +172,17 @@ class Loader:
             "writable": checked_flag("writable", writable),
             "verify": checked_flag("verify", verify),
             "threads": resolve_threads(threads),
-            "prefetch": resolve_prefetch(prefetch),
+            "auto_threads": threads == "auto",
+            "auto_prefetch": prefetch == "auto",
             "memory_limit_bytes": 0
             if memory_limit is None
             else at_least(1, "memory_limit", memory_limit),
             "rank": self.rank,
             "world_size": self.world_size,
         }
+        self._options["prefetch"] = resolve_prefetch(
+            prefetch, batch_size, self._options["threads"]
+        )
         self._epoch = 0
         self._closed = False
         self._pid = os.getpid()
@@ -271,7 +278,8 @@ class Loader:
 
         ``batches``, ``samples``, ``record_bytes`` (read), ``stall_s`` (waited for batches), ``slots`` (that
         exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes`` (of
-        sparse forms: of the largest batch so far), ``threads``, ``prefetch``, ``kernels``.
+        sparse forms: of the largest batch so far), ``threads`` and ``prefetch`` (now), ``threads_limit``,
+        ``prefetch_limit``, ``setting_changes`` (of the two by "auto", its trials included), ``kernels``.
         """
         return self._latest.stats()
 

@@ -31,7 +31,8 @@ SAMPLE_ID = "sample_id"
 #: What a batch of images may be; "wire" is for consumers on a device.
 FORMS = ("dense", "coo", "wire")
 
-_DEFAULT_PREFETCH = 2
+# Batches made ahead of need, at most: bursts of a consumer are seldom longer.
+_MOST_PREFETCH = 8
 
 
 def checked_flag(name: str, value: object) -> bool:
@@ -60,9 +61,14 @@ def checked_timeout(timeout: float | None) -> float | None:
     return timeout
 
 
-def resolve_prefetch(prefetch: int | Literal["auto"]) -> int:
-    """Return how many batches are made ahead: one ready, one in the making, unless told otherwise."""
-    return _DEFAULT_PREFETCH if prefetch == "auto" else at_least(1, "prefetch", prefetch)
+def resolve_prefetch(prefetch: int | Literal["auto"], batch_size: int, threads: int) -> int:
+    """Return how many batches are made ahead, at most: "auto" adapts below that.
+
+    Of small batches more are needed for every thread to have four samples to work on.
+    """
+    if prefetch == "auto":
+        return max(_MOST_PREFETCH, -(-4 * threads // batch_size))
+    return at_least(1, "prefetch", prefetch)
 
 
 def at_least(least: int, name: str, value: object) -> int:
@@ -73,7 +79,7 @@ def at_least(least: int, name: str, value: object) -> int:
 
 
 def resolve_threads(threads: int | Literal["auto"]) -> int:
-    """Return the number of decoding threads: an equal share of the cores for the ranks of this node."""
+    """Return the number of decoding threads; "auto" adapts up to a rank's equal share of the node's cores."""
     if threads == "auto":
         return max(1, _core.usable_cores() // local_world_size())
     return at_least(1, "threads", threads)

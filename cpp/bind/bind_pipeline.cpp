@@ -28,7 +28,8 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                              const SpecTuples& transforms, std::uint64_t transform_key,
                              const std::string& dtype, const std::string& layout,
                              const std::string& form, bool writable, bool verify, int threads,
-                             int prefetch, std::uint64_t memory_limit_bytes) {
+                             int prefetch, bool auto_threads, bool auto_prefetch,
+                             std::uint64_t memory_limit_bytes) {
   if (layout != "NCHW" && layout != "NHWC") {
     throw Error(ErrorKind::kInvalidArgument, cat("layout '", layout, "', expected NCHW or NHWC"));
   }
@@ -47,6 +48,8 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                                               .verify = verify,
                                               .threads = threads,
                                               .prefetch = prefetch,
+                                              .auto_threads = auto_threads,
+                                              .auto_prefetch = auto_prefetch,
                                               .memory_limit_bytes = memory_limit_bytes}));
 }
 
@@ -63,6 +66,9 @@ py::dict stats_dict(const Pipeline& pipeline) {
   result["slot_bytes"] = stats.slot_bytes;
   result["threads"] = stats.threads;
   result["prefetch"] = stats.prefetch;
+  result["threads_limit"] = stats.threads_limit;
+  result["prefetch_limit"] = stats.prefetch_limit;
+  result["setting_changes"] = stats.setting_changes;
   result["kernels"] = stats.kernels;
   return result;
 }
@@ -105,8 +111,9 @@ void register_pipeline(py::module_& module) {
                        const std::vector<std::uint32_t>& channels, const SpecTuples& transforms,
                        std::uint64_t transform_key, const std::string& dtype,
                        const std::string& layout, const std::string& form, bool writable,
-                       bool verify, int threads, int prefetch, std::uint64_t memory_limit_bytes,
-                       std::uint64_t rank, std::uint64_t world_size) {
+                       bool verify, int threads, int prefetch, bool auto_threads,
+                       bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
+                       std::uint64_t world_size) {
              const PlanConfig plan{.n_samples = 0,
                                    .batch_size = batch_size,
                                    .rank = rank,
@@ -115,13 +122,15 @@ void register_pipeline(py::module_& module) {
                                    .drop_last = drop_last,
                                    .key = key};
              return make_pipeline(readers, plan, channels, transforms, transform_key, dtype, layout,
-                                  form, writable, verify, threads, prefetch, memory_limit_bytes);
+                                  form, writable, verify, threads, prefetch, auto_threads,
+                                  auto_prefetch, memory_limit_bytes);
            }),
            py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
            py::arg("key"), py::arg("drop_last"), py::arg("channels"),
            py::arg("transforms") = SpecTuples{}, py::arg("transform_key") = 0, py::arg("dtype"),
            py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
-           py::arg("threads"), py::arg("prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
+           py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
+           py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
            py::arg("world_size"))
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def(

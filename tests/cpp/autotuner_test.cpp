@@ -150,23 +150,23 @@ TEST_P(AutotunerSituation, SettlesNearTheBestAndStays) {
   EXPECT_LE(tuner.n_changes(), 160U) << "it does not rest";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Curves, AutotunerSituation,
-    ::testing::Values(Situation{"Linear2", linear, 0, 2, 2, 2},
-                      Situation{"Linear16", linear, 0, 16, 15, 16},
-                      Situation{"Linear64", linear, 0, 64, 60, 64},
-                      Situation{"One", linear, 0, 1, 1, 1},
-                      Situation{"Saturating16", saturating, 0, 16, 6, 8},
-                      Situation{"Saturating64", saturating, 0, 64, 6, 8},
-                      Situation{"Falling16", falling, 0, 16, 7, 10},
-                      Situation{"Falling64", falling, 0, 64, 7, 10},
-                      Situation{"Amdahl64", amdahl, 0, 64, 30, 64},
-                      Situation{"Device16", device, 0, 16, 4, 9},
-                      Situation{"SlowConsumer64", linear, 0.1, 64, 1, 1},
-                      Situation{"SlowConsumer2", linear, 0.1, 2, 1, 1},
-                      Situation{"ConsumerOfFour16", linear, 0.0025, 16, 4, 6},
-                      Situation{"ConsumerOfSixtyTwo64", linear, 1 / 6200.0, 64, 60, 64}),
-    [](const auto& at) { return std::string(at.param.name); });
+INSTANTIATE_TEST_SUITE_P(Curves, AutotunerSituation,
+                         ::testing::Values(Situation{"Linear2", linear, 0, 2, 2, 2},
+                                           Situation{"Linear16", linear, 0, 16, 15, 16},
+                                           Situation{"Linear64", linear, 0, 64, 60, 64},
+                                           Situation{"One", linear, 0, 1, 1, 1},
+                                           Situation{"Saturating16", saturating, 0, 16, 6, 8},
+                                           Situation{"Saturating64", saturating, 0, 64, 6, 8},
+                                           Situation{"Falling16", falling, 0, 16, 7, 10},
+                                           Situation{"Falling64", falling, 0, 64, 7, 10},
+                                           Situation{"Amdahl64", amdahl, 0, 64, 30, 64},
+                                           Situation{"Device16", device, 0, 16, 4, 9},
+                                           Situation{"SlowConsumer64", linear, 0.1, 64, 1, 1},
+                                           Situation{"SlowConsumer2", linear, 0.1, 2, 1, 1},
+                                           Situation{"ConsumerOfFour16", linear, 0.0025, 16, 4, 6},
+                                           Situation{"ConsumerOfSixtyTwo64", linear, 1 / 6200.0, 64,
+                                                     60, 64}),
+                         [](const auto& at) { return std::string(at.param.name); });
 
 TEST(Autotuner, IsAFunctionOfWhatItIsFed) {
   Machine first_machine(falling, 0.001);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <thread>
 
 #include "e2eio/base/error.hpp"
 #include "e2eio/pipeline/batch_pipeline.hpp"
@@ -88,6 +89,97 @@ TEST_F(PipelineTest, OrderDoesNotDependOnThreads) {
   BatchPipeline first(shards_, one);
   BatchPipeline second(shards_, config());
   EXPECT_EQ(run(first, 4), run(second, 4));
+}
+
+TEST_F(PipelineTest, NoCallToWorkIsLostAtAnyNumberOfThreadsBatchesAndSamples) {
+  for (const int threads : {1, 2, 7, 33}) {
+    for (const int prefetch : {1, 2, 9}) {
+      for (const std::uint64_t batch_size : {1U, 5U, 63U, 1000U}) {
+        PipelineConfig many = config();
+        many.threads = threads;
+        many.prefetch = prefetch;
+        many.plan.batch_size = batch_size;
+        many.auto_threads = threads % 2 == 1;
+        many.auto_prefetch = many.auto_threads;
+        BatchPipeline pipeline(shards_, many);
+        for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+          ASSERT_EQ(run(pipeline, epoch).size(), 63U)
+              << threads << " threads, prefetch " << prefetch << ", batches of " << batch_size;
+        }
+      }
+    }
+  }
+}
+
+// A consumer that takes long: the threads but one are parked. One that does not: they come back.
+TEST_F(PipelineTest, ParksThreadsThatASlowConsumerHasNoUseFor) {
+  PipelineConfig adaptive = config();
+  adaptive.threads = 4;
+  adaptive.prefetch = 8;
+  adaptive.auto_threads = true;
+  adaptive.auto_prefetch = true;
+  BatchPipeline pipeline(shards_, adaptive);
+  BatchPipeline fixed(shards_, config());
+  const auto epoch_of = [](BatchPipeline& any, std::uint64_t epoch,
+                           std::chrono::milliseconds wait) {
+    std::vector<std::uint64_t> ids;
+    any.start(epoch, 0);
+    while (!any.exhausted()) {
+      const auto batch = any.next(seconds(20));
+      expect_right(*batch);
+      ids.insert(ids.end(), batch->ids().begin(), batch->ids().end());
+      std::this_thread::sleep_for(wait);
+    }
+    return ids;
+  };
+  EXPECT_EQ(pipeline.stats().threads, 4);
+  EXPECT_EQ(pipeline.stats().threads_limit, 4);
+  std::uint64_t epoch = 0;
+  for (; epoch < 200 && pipeline.stats().threads > 1; ++epoch) {
+    ASSERT_EQ(epoch_of(pipeline, epoch, std::chrono::milliseconds(4)),
+              epoch_of(fixed, epoch, std::chrono::milliseconds(0)));
+  }
+  EXPECT_EQ(pipeline.stats().threads, 1);
+  EXPECT_GE(pipeline.stats().setting_changes, 1U);
+  EXPECT_EQ(fixed.stats().setting_changes, 0U);
+  EXPECT_EQ(fixed.stats().threads, 3);
+  for (int more = 0; more < 200; ++more, ++epoch) {
+    ASSERT_EQ(epoch_of(pipeline, epoch, std::chrono::milliseconds(0)).size(), 63U);
+  }
+}
+
+TEST_F(PipelineTest, AnAdaptivePrefetchStaysWithinTheMemoryLimit) {
+  PipelineConfig limited = config();
+  limited.prefetch = 8;
+  limited.auto_prefetch = true;
+  limited.memory_limit_bytes = 5 * 8 * 512;
+  BatchPipeline pipeline(shards_, limited);
+  EXPECT_EQ(pipeline.stats().prefetch, 2);
+  EXPECT_EQ(pipeline.stats().prefetch_limit, 3);  // five slots, of which two are lent
+  limited.memory_limit_bytes = 2 * 8 * 512;
+  EXPECT_EQ(BatchPipeline(shards_, limited).stats().prefetch_limit, 2);
+}
+
+TEST_F(PipelineTest, BatchesHeldAgainAndAgainFindTheirSlotsWaiting) {
+  BatchPipeline pipeline(shards_, config());
+  const auto hold_all = [&](std::uint64_t epoch) {
+    std::vector<std::unique_ptr<Batch>> held;
+    pipeline.start(epoch, 0);
+    while (!pipeline.exhausted()) {
+      held.push_back(pipeline.next(seconds(20)));
+    }
+  };
+  hold_all(0);
+  EXPECT_EQ(pipeline.stats().slots_made, 8U);
+  for (std::uint64_t epoch = 1; epoch < 50; ++epoch) {
+    hold_all(epoch);
+  }
+  EXPECT_EQ(pipeline.stats().slots_made, 8U);
+  // Who stops holding them gets the memory back.
+  for (std::uint64_t epoch = 0; epoch < 40; ++epoch) {
+    (void)run(pipeline, epoch);
+  }
+  EXPECT_LE(pipeline.stats().slots, 4U);
 }
 
 TEST_F(PipelineTest, HeldBatchesStayWhatTheyWere) {

@@ -15,10 +15,10 @@ constexpr double kStalledAnew = 0.05;  // one that was not held up, and now is
 constexpr double kSpare = 1.15;        // threads kept, to those that are busy
 constexpr double kIdle = 0.9;          // threads that are busy for less wait for room
 
-constexpr double kAsGood = 0.97;       // a rate that is as good with fewer threads
-constexpr double kBetter = 1.03;       // a rate that is worth more threads
-constexpr double kPlainlyWorse = 0.85; // needs no second look
-constexpr double kPlainlyBetter = 1.3; // neither does this; nor is it the same machine as before
+constexpr double kAsGood = 0.97;        // a rate that is as good with fewer threads
+constexpr double kBetter = 1.03;        // a rate that is worth more threads
+constexpr double kPlainlyWorse = 0.85;  // needs no second look
+constexpr double kPlainlyBetter = 1.3;  // neither does this; nor is it the same machine as before
 
 constexpr int kShortestRest = 32;  // windows
 constexpr int kLongestRest = 512;
@@ -198,8 +198,7 @@ void Autotuner::conclude(bool taken, double ratio) {
 }
 
 void Autotuner::rest(const Window& window) {
-  rest_windows_ =
-      base_ == rested_ ? std::min(2 * rest_windows_, kLongestRest) : kShortestRest;
+  rest_windows_ = base_ == rested_ ? std::min(2 * rest_windows_, kLongestRest) : kShortestRest;
   rest_left_ = rest_windows_;
   rested_ = base_;
   expected_ = window;
@@ -212,9 +211,8 @@ void Autotuner::watch(const Window& window) {
   const bool relaxed =
       window.stall < kStalled / 2 &&
       (expected_.stall > kStalledAnew || window.busy * kPlainlyBetter < expected_.busy);
-  const bool other_pace =
-      std::min(window.stall, expected_.stall) >= kStalled &&
-      plainly_different(window.samples_per_s / expected_.samples_per_s);
+  const bool other_pace = std::min(window.stall, expected_.stall) >= kStalled &&
+                          plainly_different(window.samples_per_s / expected_.samples_per_s);
   n_surprises_ = held_up || relaxed || other_pace ? n_surprises_ + 1 : 0;
   if (n_surprises_ == 2) {
     rested_ = {0, 0};

@@ -30,6 +30,8 @@ struct PipelineConfig {
   bool verify = true;
   int threads = 1;
   int prefetch = 2;                      // batches being made or waiting, at most
+  bool auto_threads = false;             // threads is the limit; as many work as are of use
+  bool auto_prefetch = false;            // prefetch is the limit
   std::uint64_t memory_limit_bytes = 0;  // of all slots, lent ones too; 0: none
 };
 
@@ -42,8 +44,11 @@ struct PipelineStats {
   std::uint64_t slots_lent = 0;
   std::uint64_t slots_made = 0;  // since the start: more than prefetch + 2 if batches were held
   std::uint64_t slot_bytes = 0;  // sparse forms: of the largest batch so far
-  int threads = 0;
+  int threads = 0;  // working now, or waiting for work; the others of the limit are parked
   int prefetch = 0;
+  int threads_limit = 0;
+  int prefetch_limit = 0;
+  std::uint64_t setting_changes = 0;  // by the autotuner, its trials included
   std::string kernels;
 };
 

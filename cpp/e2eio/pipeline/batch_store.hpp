@@ -42,10 +42,16 @@ class BatchStore {
  public:
   // `expected_bytes`: a guess at the wire form of a batch.
   BatchStore(BatchForm form, const BatchGeometry& geometry, std::size_t samples_per_batch,
-             std::size_t n_kept, std::uint64_t expected_bytes, std::uint64_t memory_limit_bytes)
+             std::uint64_t expected_bytes, std::uint64_t memory_limit_bytes)
       : dense_(form == BatchForm::kDense),
-        ring_(geometry, samples_per_batch, n_kept, memory_limit_bytes),
-        pool_(geometry, form == BatchForm::kCoo, n_kept, expected_bytes, memory_limit_bytes) {}
+        ring_(geometry, samples_per_batch, 0, memory_limit_bytes),
+        pool_(geometry, form == BatchForm::kCoo, 0, expected_bytes, memory_limit_bytes) {}
+
+  // How many batches are kept at least.
+  void need(std::size_t n_batches) noexcept {
+    ring_.need(n_batches);
+    pool_.need(n_batches);
+  }
 
   // Free memory, or fresh; empty if that would pass the memory limit.
   [[nodiscard]] BatchMemory acquire() {
@@ -57,12 +63,15 @@ class BatchStore {
     }
     return memory;
   }
-  void give_back(BatchMemory memory) {
+  // Keeps the memory for the next acquire(), or returns it to be freed without the lock.
+  [[nodiscard]] BatchMemory give_back(BatchMemory memory) {
+    BatchMemory surplus;
     if (memory.slot != nullptr) {
-      ring_.give_back(std::move(memory.slot));
+      surplus.slot = ring_.give_back(std::move(memory.slot));
     } else if (memory.sparse != nullptr) {
-      pool_.give_back(std::move(memory.sparse));
+      surplus.sparse = pool_.give_back(std::move(memory.sparse));
     }
+    return surplus;
   }
   void learn(SparseBatch& batch) noexcept { pool_.learn(batch); }
 

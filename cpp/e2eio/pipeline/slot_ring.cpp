@@ -1,14 +1,21 @@
 #include "e2eio/pipeline/slot_ring.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace e2eio {
+namespace {
 
-SlotRing::SlotRing(const BatchGeometry& geometry, std::size_t samples_per_slot, std::size_t n_kept,
-                   std::uint64_t memory_limit_bytes)
+// What "of late" means: this many batches, and as many before.
+constexpr std::uint64_t kPeriod = 64;
+
+}  // namespace
+
+SlotRing::SlotRing(const BatchGeometry& geometry, std::size_t samples_per_slot,
+                   std::size_t n_needed, std::uint64_t memory_limit_bytes)
     : geometry_(geometry),
       samples_per_slot_(samples_per_slot),
-      n_kept_(n_kept),
+      n_needed_(n_needed),
       memory_limit_bytes_(memory_limit_bytes),
       slot_bytes_(samples_per_slot * geometry.sample_bytes()) {}
 
@@ -18,26 +25,31 @@ bool SlotRing::exhausted() const noexcept {
 }
 
 std::unique_ptr<Slot> SlotRing::acquire() {
+  std::unique_ptr<Slot> slot;
   if (!free_.empty()) {
-    std::unique_ptr<Slot> slot = std::move(free_.back());
+    slot = std::move(free_.back());
     free_.pop_back();
-    return slot;
-  }
-  if (exhausted()) {
+  } else if (!exhausted()) {
+    slot = std::make_unique<Slot>(geometry_, samples_per_slot_);
+    ++n_slots_;
+    ++n_made_;
+  } else {
     return nullptr;
   }
-  auto slot = std::make_unique<Slot>(geometry_, samples_per_slot_);
-  ++n_slots_;
-  ++n_made_;
+  if (n_acquired_++ % kPeriod == 0) {
+    peak_before_ = std::exchange(peak_, 0);
+  }
+  peak_ = std::max(peak_, n_slots_ - free_.size());
   return slot;
 }
 
-void SlotRing::give_back(std::unique_ptr<Slot> slot) {
-  if (free_.size() >= n_kept_) {
+std::unique_ptr<Slot> SlotRing::give_back(std::unique_ptr<Slot> slot) {
+  if (n_slots_ > std::max({n_needed_, peak_, peak_before_})) {
     --n_slots_;
-    return;
+    return slot;
   }
   free_.push_back(std::move(slot));
+  return nullptr;
 }
 
 }  // namespace e2eio

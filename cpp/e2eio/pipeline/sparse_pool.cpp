@@ -55,15 +55,16 @@ void SparsePool::learn(SparseBatch& batch) noexcept {
   has_learnt_ = true;
 }
 
-void SparsePool::give_back(std::unique_ptr<SparseBatch> batch) {
+std::unique_ptr<SparseBatch> SparsePool::give_back(std::unique_ptr<SparseBatch> batch) {
   count(*batch, batch->n_bytes());
   const bool over = memory_limit_bytes_ > 0 && held_bytes_ > memory_limit_bytes_;
   if (free_.size() >= n_kept_ || over) {
     count(*batch, 0);
     --n_batches_;
-    return;
+    return batch;
   }
   free_.push_back(std::move(batch));
+  return nullptr;
 }
 
 }  // namespace e2eio

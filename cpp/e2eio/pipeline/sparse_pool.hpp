@@ -23,9 +23,12 @@ class SparsePool {
   // Learns from a batch that is complete.
   void learn(SparseBatch& batch) noexcept;
 
-  // Keeps the batch for the next acquire(), or frees its memory if enough of them wait already, or
-  // if it grew past the memory limit.
-  void give_back(std::unique_ptr<SparseBatch> batch);
+  // Keeps the batch for the next acquire(), or returns it if enough of them wait already, or if it
+  // grew past the memory limit: freeing its memory is best done without the lock.
+  [[nodiscard]] std::unique_ptr<SparseBatch> give_back(std::unique_ptr<SparseBatch> batch);
+
+  // How many batches may wait.
+  void need(std::size_t n_batches) noexcept { n_kept_ = n_batches; }
 
   // True if acquire() would return null.
   [[nodiscard]] bool exhausted() const noexcept;

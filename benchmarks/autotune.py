@@ -49,6 +49,7 @@ class Options:
     consumer_ms: float
     rounds: int
     seconds: float
+    settle_s: float
 
 
 @dataclasses.dataclass(slots=True)
@@ -111,9 +112,11 @@ def measure(options: Options, path: Path, tell: Callable[[str], None]) -> Report
         rows = [Row(name, f"{t} x {p}", t, p) for t in options.threads for p in options.prefetch]
         auto = Row(name, "auto", 0, 0)
         lanes = [*rows, auto]
-        # One loader for all rounds: the first of them pays for the search. Fixed ones are made anew, so
-        # that rings do not add up, and are not timed before their ring is filled.
+        # One loader for all rounds, which has had time for its first search; the trials of later ones are
+        # timed. Fixed ones are made anew, so that rings do not add up; their first epoch is not timed.
         with _open(options, path, auto) as adaptive:
+            tell(f"{name}: auto searches")
+            _run(adaptive, consumer, options.settle_s)
             for k in range(options.rounds):
                 first = k * len(lanes) // options.rounds
                 for row in lanes[first:] + lanes[:first]:
@@ -178,7 +181,10 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
     add("--consumers", metavar="LIST", help=f"out of: {', '.join(CONSUMERS)} (default: all)")
     add("--consumer-ms", type=float, metavar="T", default=4, help="per batch (default: 4)")
     add("--rounds", type=int, metavar="N", help="interleaved rounds (default: 7; --quick: 3)")
+    add("--threads", type=_numbers, metavar="LIST", help="of the grid (default: 1 to cores + 2)")
+    add("--prefetch", type=_numbers, metavar="LIST", help="of the grid (default: 1,2,4,8)")
     add("--seconds", type=float, metavar="T", help="per turn (default: 1; --quick: 0.3)")
+    add("--settle", type=float, metavar="T", help="of auto before (default: 8 s; --quick: 2 s)")
     add("--out", type=Path, metavar="FILE", help="write the results as JSON")
     add("--quick", action="store_true", help="a small grid and short rounds")
     add("--check", action="store_true", help=f"exit with 1 if a ratio is below {TARGET}")
@@ -195,12 +201,13 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
         jets=told.jets or (512 if told.quick else 2048),
         resolution=told.resolution,
         batch_size=told.batch_size,
-        threads=tuple(quick if told.quick else _spread(most)),
-        prefetch=(1, 2, 4) if told.quick else (1, 2, 4, 8),
+        threads=told.threads or tuple(quick if told.quick else _spread(most)),
+        prefetch=told.prefetch or ((1, 2, 4) if told.quick else (1, 2, 4, 8)),
         consumers=consumers,
         consumer_ms=told.consumer_ms,
         rounds=told.rounds or (3 if told.quick else 7),
         seconds=told.seconds or (0.3 if told.quick else 1.0),
+        settle_s=told.settle or (2.0 if told.quick else 8.0),
     )
     return options, told.out, told.check
 
@@ -267,6 +274,13 @@ def _spread(most: int) -> list[int]:
     """Return all numbers up to 6, then doubles, and the last two."""
     doubles = [2**k for k in range(3, 10) if 2**k < most]
     return sorted({*range(1, min(6, most) + 1), *doubles, most - 2, most})
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    values = tuple(sorted({int(word) for word in text.split(",")}))
+    if values[0] < 1:
+        raise argparse.ArgumentTypeError(f"found {values[0]}, expected 1 or more")
+    return values
 
 
 def _compute(steps: int) -> None:

@@ -30,7 +30,10 @@ from e2eio.options import (
 from e2eio.ranks import rank_and_world_size
 from e2eio.transforms import Transform, compile_transforms, transform_key
 
-__all__ = ["BatchIterator", "Loader"]
+__all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
+
+#: Seconds without a batch after which a loader without a timeout says so, once.
+SLOW_BATCH_S = 60.0
 
 _WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
 
@@ -98,7 +101,7 @@ class Loader:
     rank, world_size : int or None
         None: from torch.distributed or the launcher (torchrun, MPI, Slurm), else 0 of 1.
     timeout : float or None
-        Seconds to wait for a batch before TimeoutError; None: for ever.
+        Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
 
     Raises
     ------
@@ -180,13 +183,12 @@ class Loader:
             "rank": self.rank,
             "world_size": self.world_size,
         }
-        self._options["prefetch"] = resolve_prefetch(
-            prefetch, batch_size, self._options["threads"]
-        )
+        self._options["prefetch"] = resolve_prefetch(prefetch, batch_size, self._options["threads"])
         self._epoch = 0
         self._closed = False
         self._pid = os.getpid()
         self._warned = False
+        self._warned_slow = False
         self._idle: list[_core.Pipeline] = [self._make_pipeline()]
         self._n_batches = self._idle[0].n_batches
         self._latest = self._idle[0]
@@ -259,6 +261,16 @@ class Loader:
                 "a batch was changed in place; it is cleared in full, which is slow: pass writable=True "
                 "to e2eio.Loader, or copy the batch first",
                 stacklevel=2,
+            )
+
+    def note_wait(self, waited_s: float) -> None:
+        """Say what the consumer waits for, the first time that a batch takes very long."""
+        if waited_s > SLOW_BATCH_S and not self._warned_slow:
+            self._warned_slow = True
+            warnings.warn(
+                f"no batch for {waited_s:.0f} s: still reading {self.dataset!r}; if the storage is not just "
+                "slow, pass timeout= to e2eio.Loader to have an error instead",
+                stacklevel=4,
             )
 
     def reuse(self, pipeline: _core.Pipeline) -> None:
@@ -339,7 +351,9 @@ class BatchIterator(Iterator[Any]):
                 return batch
             if pipeline.exhausted:
                 return None
-            if timeout_s is not None and time.monotonic() - begin > timeout_s:
+            waited_s = time.monotonic() - begin
+            self._loader.note_wait(waited_s)
+            if timeout_s is not None and waited_s > timeout_s:
                 raise TimeoutError(
                     f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls"
                 )

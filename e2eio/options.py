@@ -9,7 +9,7 @@ from typing import Literal
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError
-from e2eio.ranks import local_world_size
+from e2eio.ranks import share_of_cores
 
 __all__ = [
     "FORMS",
@@ -81,7 +81,7 @@ def at_least(least: int, name: str, value: object) -> int:
 def resolve_threads(threads: int | Literal["auto"]) -> int:
     """Return the number of decoding threads; "auto" adapts up to a rank's equal share of the node's cores."""
     if threads == "auto":
-        return max(1, _core.usable_cores() // local_world_size())
+        return share_of_cores(_core.usable_cores())
     return at_least(1, "threads", threads)
 
 

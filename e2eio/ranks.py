@@ -8,7 +8,7 @@ from typing import Any
 
 from e2eio.errors import ConfigError
 
-__all__ = ["local_world_size", "rank_and_world_size"]
+__all__ = ["local_world_size", "rank_and_world_size", "share_of_cores"]
 
 # (rank, world size, ranks on this node), as launchers set them: torchrun, Open MPI, MPICH and Intel MPI,
 # Slurm. In this order; the first pair that is set counts.
@@ -17,6 +17,7 @@ _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
     ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"),
+    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE"),
 )
 
 
@@ -46,6 +47,17 @@ def local_world_size() -> int:
         if value.isdigit():
             return max(1, int(value))
     return 1
+
+
+def share_of_cores(usable: int) -> int:
+    """Return how many of the cores that this process may use it should: at least 1.
+
+    An equal share for each rank of the node, or what the launcher has set aside for a rank
+    (``SLURM_CPUS_PER_TASK``) if that is more: a rank that is bound to its cores shares them with nobody.
+    """
+    own = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    share = max(usable // local_world_size(), int(own) if own.isdigit() else 0)
+    return max(1, min(usable, share))
 
 
 def _process_group() -> tuple[int, int] | None:

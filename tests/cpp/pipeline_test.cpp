@@ -176,7 +176,7 @@ TEST_F(PipelineTest, BatchesHeldAgainAndAgainFindTheirSlotsWaiting) {
   }
   EXPECT_EQ(pipeline.stats().slots_made, 8U);
   // Who stops holding them gets the memory back.
-  for (std::uint64_t epoch = 0; epoch < 40; ++epoch) {
+  for (std::uint64_t epoch = 0; epoch < 100; ++epoch) {
     (void)run(pipeline, epoch);
   }
   EXPECT_LE(pipeline.stats().slots, 4U);

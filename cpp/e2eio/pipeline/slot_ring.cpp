@@ -7,7 +7,7 @@ namespace e2eio {
 namespace {
 
 // What "of late" means: this many batches, and as many before.
-constexpr std::uint64_t kPeriod = 64;
+constexpr std::uint64_t kPeriod = 256;
 
 }  // namespace
 

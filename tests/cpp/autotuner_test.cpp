@@ -76,6 +76,11 @@ double linear(int n) { return kRate * n; }
 double saturating(int n) { return kRate * std::min(n, 6); }
 double falling(int n) { return n <= 8 ? kRate * n : kRate * 8 * std::pow(0.95, n - 8); }
 double amdahl(int n) { return kRate / (0.05 + 0.95 / n); }
+// Each halving costs 2 %: little, but not if it is done six times.
+double shallow(int n) { return kRate * std::pow(n, 0.03); }
+// Threads that are slower when they are few (each has less of the caches): busy ones tell too
+// little.
+double superlinear(int n) { return kRate * std::pow(n, 1.5); }
 // A device that gives 3.2 times the rate of one reader, whoever asks.
 double device(int n) { return kRate * 3.2 * (1 - std::exp(-n / 1.5)); }
 
@@ -160,6 +165,8 @@ INSTANTIATE_TEST_SUITE_P(Curves, AutotunerSituation,
                                            Situation{"Falling16", falling, 0, 16, 7, 10},
                                            Situation{"Falling64", falling, 0, 64, 7, 10},
                                            Situation{"Amdahl64", amdahl, 0, 64, 30, 64},
+                                           Situation{"Shallow64", shallow, 0, 64, 12, 64},
+                                           Situation{"Superlinear16", superlinear, 0.001, 16, 5, 6},
                                            Situation{"Device16", device, 0, 16, 4, 9},
                                            Situation{"SlowConsumer64", linear, 0.1, 64, 1, 1},
                                            Situation{"SlowConsumer2", linear, 0.1, 2, 1, 1},

@@ -74,12 +74,14 @@ int quota_cores(const std::string& membership, const std::string& root) {
     // Mounted under its controllers' names, or, by some container managers, under "cpu" alone.
     std::vector<std::string> mounts{root};
     if (!controllers.empty()) {
-      mounts = {root + "/" + controllers, root + "/cpu"};
+      mounts = {root, root};
+      mounts[0].append("/").append(controllers);
+      mounts[1].append("/cpu");
     }
     for (const std::string& mount : mounts) {
       std::string path = line.substr(second + 1);
       while (path.size() > 1 && path.front() == '/') {
-        take(group_quota(mount + path));
+        take(group_quota(std::string(mount).append(path)));
         path.resize(std::max<std::size_t>(1, path.rfind('/')));
       }
       take(group_quota(mount));

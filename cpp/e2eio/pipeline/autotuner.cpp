@@ -233,9 +233,11 @@ void Autotuner::search_all(int fewest_known_bad) {
 }
 
 void Autotuner::search_nearby() {
+  const double standing = standing_;  // or it would give away a little more after each rest
   search_all(std::max(least_.threads - 1, base_.threads - 2));
   too_many_ = std::min(most_.threads + 1, base_.threads + 2);
   nearby_ = true;
+  standing_ = standing;
 }
 
 bool Autotuner::apply(PipelineSetting setting) {

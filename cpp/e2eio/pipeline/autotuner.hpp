@@ -99,7 +99,7 @@ class Autotuner {
   bool nearby_ = false;    // the two above are assumed, to keep the search short
   bool deeper_ = true;     // a deeper ring may still help
   bool shallower_ = true;  // a shallower one may still do
-  double standing_ = 1;    // rate of the base, to the best rate of the search
+  double standing_ = 1;    // rate of the base, to the best since the last search of everything
 
   bool resting_ = false;
   int rest_windows_;

@@ -274,6 +274,7 @@ TEST_F(PipelineTest, SaysSoWhenHeldBatchesUseUpTheMemory) {
     held.push_back(pipeline.next(seconds(20)));
   }
   EXPECT_THROW((void)pipeline.next(seconds(20)), Error);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // until all threads have gone idle
   held.clear();
   EXPECT_NE(pipeline.next(seconds(20)), nullptr);
   limited.memory_limit_bytes = 10;

@@ -50,7 +50,9 @@ BatchPipeline::BatchPipeline(std::shared_ptr<const ShardSet> shards, const Pipel
   }
   state_ = std::make_shared<detail::PipelineState>(std::move(shards), config);
   const std::uint64_t slot_bytes = state_->store.batch_bytes();
-  if (config.memory_limit_bytes > 0 && config.memory_limit_bytes < 2 * slot_bytes) {
+  const bool size_is_known = config.form == BatchForm::kDense;
+  if (size_is_known && config.memory_limit_bytes > 0 &&
+      config.memory_limit_bytes < 2 * slot_bytes) {
     throw Error(ErrorKind::kInvalidArgument,
                 cat("memory_limit is ", config.memory_limit_bytes, " bytes, two batches need ",
                     2 * slot_bytes, "; raise it or lower batch_size"));

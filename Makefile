@@ -72,6 +72,8 @@ $(VENV)/.created:
 	need_command g++ g++
 	install_missing
 	need_header zstd.h libzstd-dev
+	# Optional, so that it stops nothing where it cannot be had.
+	has_header liburing.h || (missing=(liburing-dev); install_missing) 2>/dev/null || echo "without io_uring: no liburing-dev"
 	python=$$(find_python)
 	if [[ -z "$$python" ]]; then
 	  missing+=(python3 python3-dev python3-venv)

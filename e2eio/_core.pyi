@@ -76,7 +76,12 @@ class ShardWriter:
     ) -> dict[str, NDArray[Any]]: ...  # keys as in dataset.json, one [C] array each
 
 class ShardReader:
-    def __init__(self, path: str) -> None: ...
+    def __init__(
+        self,
+        path: str,
+        io: str = "auto",  # "auto" (E2EIO_IO, else pread) | "pread" | "uring"
+        throttle: tuple[float, float] | None = None,  # bytes/s (0: no limit), s per seek
+    ) -> None: ...
     @property
     def path(self) -> str: ...
     @property
@@ -89,6 +94,11 @@ class ShardReader:
     def version(self) -> int: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def io(self) -> str: ...  # the way of reading: "pread", "uring", "throttled pread", ...
+    def advise(
+        self, advice: str
+    ) -> None: ...  # the whole file: "will_need" | "random" | "dont_need"
     def record_sizes(self) -> NDArray[np.uint32]: ...
     def column(self, index: int) -> NDArray[Any]: ...  # scalar column, [n_samples]
     def check(

@@ -37,7 +37,8 @@ class Dataset:
     ----------
     source : path or sequence of paths
         A directory made by :func:`e2eio.convert` or :func:`e2eio.write`, a shard ``*.e2e``, or several
-        of either, in the order of the samples.
+        of either, in the order of the samples. A reader of :func:`e2eio.shards.open_shard` does as well; the
+        way in which it reads is not pickled.
 
     Raises
     ------
@@ -55,8 +56,16 @@ class Dataset:
     (8, 125, 125)
     """
 
-    def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
-        sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    def __init__(
+        self,
+        source: str
+        | os.PathLike[str]
+        | _core.ShardReader
+        | Sequence[str | os.PathLike[str] | _core.ShardReader],
+    ) -> None:
+        if isinstance(source, str | os.PathLike | _core.ShardReader):
+            source = [source]
+        sources = list(source)
         if not sources:
             raise ConfigError("no dataset: found an empty list; expected at least one path")
         opened = [_open(each) for each in sources]
@@ -201,7 +210,9 @@ def _merged(parts: Sequence[_Statistics | None]) -> _Statistics | None:
     return known[0] if len(known) == 1 else manifest.merge_statistics(known, len(known[0]))
 
 
-def _open(source: str | os.PathLike[str]) -> _Opened:
+def _open(source: str | os.PathLike[str] | _core.ShardReader) -> _Opened:
+    if isinstance(source, _core.ShardReader):
+        return [source], None
     text = os.fspath(source)
     if "://" in text:
         raise ConfigError(

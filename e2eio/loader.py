@@ -97,7 +97,8 @@ class Loader:
         Batches made ahead of need, at most. "auto": 2 to 8, more of very small batches, and no more than fit
         into `memory_limit` or 1 GiB.
     memory_limit : int or None
-        Bytes of batch memory, held batches included; None: unlimited.
+        Bytes of batch memory, held batches and what is read ahead included; None: unlimited, with at most
+        32 MiB read ahead.
     rank, world_size : int or None
         None: from torch.distributed or the launcher (torchrun, MPI, Slurm), else 0 of 1.
     timeout : float or None
@@ -292,6 +293,12 @@ class Loader:
         exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes`` (of
         sparse forms: of the largest batch so far), ``threads`` and ``prefetch`` (now), ``threads_limit``,
         ``prefetch_limit``, ``setting_changes`` (of the two by "auto", its trials included), ``kernels``.
+
+        ``io`` is a dict of its own: ``kind`` ("pread", "uring", "throttled ..."), ``reads`` and ``bytes`` (asked of
+        the storage), ``records``, ``records_per_read`` (more than 1 where neighbours were read together),
+        ``records_ahead`` (read before a decoding thread asked), ``waits`` (reads that the page cache did not have),
+        ``wait_s`` (decoding threads spent on reads, added up), ``readers`` (threads that read ahead; 0 while the page
+        cache is warm), ``ahead_bytes`` and ``ahead_limit_bytes`` (read and not decoded yet, now and at most).
         """
         return self._latest.stats()
 

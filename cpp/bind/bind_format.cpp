@@ -3,7 +3,7 @@
 #include "arrays.hpp"
 #include "e2eio/format/shard_reader.hpp"
 #include "e2eio/format/shard_writer.hpp"
-#include "e2eio/io/file_source.hpp"
+#include "e2eio/io/open_source.hpp"
 #include "e2eio/pipeline/sample_decoder.hpp"
 #include "gil.hpp"
 #include "rooms.hpp"
@@ -184,6 +184,10 @@ py::array_t<float> decode_samples(const SharedReader& reader, const std::vector<
   return images;
 }
 
+std::optional<Throttle> throttle_of(const std::optional<std::pair<double, double>>& throttle) {
+  return throttle ? std::optional(Throttle{throttle->first, throttle->second}) : std::nullopt;
+}
+
 void check_range(const ShardReader& reader, std::uint64_t begin, std::uint64_t end) {
   if (begin > end || end > reader.n_samples()) {
     refuse(cat("samples [", begin, ", ", end, "), expected within [0, ", reader.n_samples(), ")"));
@@ -252,12 +256,14 @@ void register_format(py::module_& module) {
       .def_property_readonly("digest", &ShardWriter::digest)
       .def("statistics", &statistics_dict);
   py::class_<ShardReader, SharedReader>(module, "ShardReader")
-      .def(py::init([](const py::object& path) {
+      .def(py::init([](const py::object& path, const std::string& io,
+                       std::optional<std::pair<double, double>> throttle) {
              const std::string name = file_path(path);
-             return without_gil(
-                 [&] { return std::make_shared<ShardReader>(std::make_unique<FileSource>(name)); });
+             return without_gil([&] {
+               return std::make_shared<ShardReader>(open_source(name, io, throttle_of(throttle)));
+             });
            }),
-           py::arg("path"))
+           py::arg("path"), py::arg("io") = "auto", py::arg("throttle") = py::none())
       .def_property_readonly("path",
                              [](const ShardReader& reader) { return path_text(reader.path()); })
       .def_property_readonly("schema", &ShardReader::schema,
@@ -266,6 +272,13 @@ void register_format(py::module_& module) {
       .def_property_readonly("n_bytes", &ShardReader::n_bytes)
       .def_property_readonly("version", [](const ShardReader&) { return layout::kVersion; })
       .def_property_readonly("digest", &ShardReader::digest)
+      .def_property_readonly("io", [](const ShardReader& reader) { return reader.source().kind(); })
+      .def(
+          "advise",
+          [](const ShardReader& reader, const std::string& advice) {
+            reader.source().advise(0, 0, advice_named(advice));
+          },
+          py::arg("advice"))
       .def("record_sizes", &record_sizes)
       .def("column", &column_of, py::arg("index"))
       .def("check", &check_range, py::arg("begin"), py::arg("end"))

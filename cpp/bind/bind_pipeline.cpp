@@ -53,6 +53,22 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                                               .memory_limit_bytes = memory_limit_bytes}));
 }
 
+py::dict reads_dict(const ReadStats& reads) {
+  py::dict result;
+  result["kind"] = reads.kind;
+  result["reads"] = reads.reads;
+  result["bytes"] = reads.bytes;
+  result["records"] = reads.records;
+  result["records_per_read"] = reads.records_per_read();
+  result["records_ahead"] = reads.records_ahead;
+  result["waits"] = reads.waits;
+  result["wait_s"] = reads.wait_s;
+  result["readers"] = reads.readers;
+  result["ahead_bytes"] = reads.ahead_bytes;
+  result["ahead_limit_bytes"] = reads.ahead_limit_bytes;
+  return result;
+}
+
 py::dict stats_dict(const Pipeline& pipeline) {
   const PipelineStats stats = pipeline.stats();
   py::dict result;
@@ -70,6 +86,7 @@ py::dict stats_dict(const Pipeline& pipeline) {
   result["prefetch_limit"] = stats.prefetch_limit;
   result["setting_changes"] = stats.setting_changes;
   result["kernels"] = stats.kernels;
+  result["io"] = reads_dict(stats.reads);
   return result;
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -59,9 +59,39 @@ def shard_paths(directory: str | os.PathLike[str]) -> list[Path]:
     return sorted(Path(directory).glob("*.e2e"))
 
 
-def open_shard(path: str | os.PathLike[str]) -> _core.ShardReader:
-    """Open one shard; its header, schema and directory are verified."""
-    return _core.ShardReader(os.fspath(path))
+def open_shard(
+    path: str | os.PathLike[str],
+    *,
+    io: Literal["auto", "pread", "uring"] = "auto",
+    throttle: tuple[float, float] | None = None,
+) -> _core.ShardReader:
+    """Open one shard; its header, schema and directory are verified.
+
+    Parameters
+    ----------
+    path : path
+        A file ``*.e2e``.
+    io : {"auto", "pread", "uring"}
+        How it is read. "auto": as the environment variable ``E2EIO_IO`` says, else by pread. "uring" is pread
+        where the kernel refuses io_uring, or the build has none; the reader's ``io`` tells.
+    throttle : (float, float) or None
+        Bytes per second (0: no limit) of all threads together, and seconds added to a read that does not
+        begin where the last one ended. A tool for measurements and tests: it makes a slow disk or a distant
+        server out of any file. The Dataset to load from takes readers: ``Dataset([open_shard(...)])``.
+
+    Raises
+    ------
+    ConfigError
+        `io`, ``E2EIO_IO`` or `throttle` is none of these.
+    ShardNotFoundError, ShardIOError, CorruptShardError, UnsupportedFormatError
+        The shard cannot be read.
+
+    Examples
+    --------
+    >>> slow = open_shard("data/top/shard-00000.e2e", throttle=(100e6, 0.005))  # doctest: +SKIP
+    >>> loader = e2eio.Loader(e2eio.Dataset([slow]), batch_size=64)  # doctest: +SKIP
+    """
+    return _core.ShardReader(os.fspath(path), io, throttle)
 
 
 def open_writer(

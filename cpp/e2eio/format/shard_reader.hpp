@@ -36,6 +36,9 @@ class ShardReader {
     return offsets_[sample + 1];
   }
 
+  // What the shard is read from.
+  [[nodiscard]] const Source& source() const noexcept { return *source_; }
+
   // Reads records [first, last) into `buffer` in one go; returns a view of the bytes.
   [[nodiscard]] ByteView read_records(std::uint64_t first, std::uint64_t last, Bytes& buffer) const;
 

@@ -14,6 +14,7 @@ class MemorySource final : public Source {
   void read(std::uint64_t offset_bytes, std::span<std::byte> to) const override;
   [[nodiscard]] std::uint64_t n_bytes() const noexcept override { return bytes_.size(); }
   [[nodiscard]] const std::string& path() const noexcept override { return name_; }
+  [[nodiscard]] std::string kind() const override { return "memory"; }
 
  private:
   Bytes bytes_;

@@ -62,11 +62,13 @@ BatchPipeline::BatchPipeline(std::shared_ptr<const ShardSet> shards, const Pipel
 BatchPipeline::~BatchPipeline() {
   if (::getpid() != state_->owner) {
     // A forked child: the threads live in the parent only, and the lock may be held by one of them.
-    for (std::jthread& thread : threads_) {
-      thread.detach();
-    }
+    // They cannot be joined here, nor detached (the system says that there are none).
+    struct Parents {
+      std::vector<std::jthread> threads;
+      std::shared_ptr<detail::PipelineState> state;
+    };
     [[maybe_unused]] auto* const leaked =
-        std::make_unique<std::shared_ptr<detail::PipelineState>>(std::move(state_)).release();
+        std::make_unique<Parents>(Parents{std::move(threads_), std::move(state_)}).release();
     return;
   }
   close();
@@ -102,12 +104,14 @@ void BatchPipeline::start(std::uint64_t epoch, std::uint64_t first_batch) {
     s.stopping = false;
     s.running = false;
     s.consumer_waits = true;
+    s.ahead.cancel();
     s.ready_changed.wait(lock, [&] { return s.n_active == 0; });
     s.consumer_waits = false;
     s.measuring = false;
     s.drop_jobs();
     s.epoch = epoch;
     s.next_batch = std::min(first_batch, s.plan.n_batches());
+    s.ahead.start(epoch, s.next_batch);
     s.running = true;
   }
   launch();
@@ -179,6 +183,7 @@ PipelineStats BatchPipeline::stats() const {
   stats.prefetch_limit = state_->tuner.most().prefetch;
   stats.setting_changes = state_->tuner.n_changes();
   stats.kernels = std::string(state_->kernels->name);
+  stats.reads = state_->ahead.stats();
   return stats;
 }
 
@@ -190,7 +195,9 @@ void BatchPipeline::close() {
   }
   state_->work_changed.notify_all();
   state_->parked_changed.notify_all();
+  state_->ahead.cancel();
   threads_.clear();  // joins
+  state_->ahead.close();
   const std::lock_guard lock(state_->mutex);
   state_->drop_jobs();
 }

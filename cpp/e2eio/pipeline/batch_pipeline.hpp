@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "e2eio/pipeline/batch_store.hpp"
+#include "e2eio/pipeline/read_ahead.hpp"
 #include "e2eio/pipeline/shard_set.hpp"
 #include "e2eio/plan/epoch_plan.hpp"
 #include "e2eio/transform/transform_program.hpp"
@@ -32,7 +33,8 @@ struct PipelineConfig {
   int prefetch = 2;                      // batches being made or waiting, at most
   bool auto_threads = false;             // threads is the limit; as many work as are of use
   bool auto_prefetch = false;            // prefetch is the limit
-  std::uint64_t memory_limit_bytes = 0;  // of all slots, lent ones too; 0: none
+  std::uint64_t memory_limit_bytes = 0;  // of all slots, lent ones too, and reads ahead; 0: none
+  ReadAheadConfig read_ahead;
 };
 
 struct PipelineStats {
@@ -50,6 +52,7 @@ struct PipelineStats {
   int prefetch_limit = 0;
   std::uint64_t setting_changes = 0;  // by the autotuner, its trials included
   std::string kernels;
+  ReadStats reads;
 };
 
 namespace detail {

@@ -53,6 +53,11 @@ class BatchStore {
     pool_.need(n_batches);
   }
 
+  void limit_memory(std::uint64_t n_bytes) noexcept {
+    ring_.limit_memory(n_bytes);
+    pool_.limit_memory(n_bytes);
+  }
+
   // Free memory, or fresh; empty if that would pass the memory limit.
   [[nodiscard]] BatchMemory acquire() {
     BatchMemory memory;

@@ -17,9 +17,32 @@ constexpr std::uint64_t kWirePerRecord = 3;
 constexpr std::uint64_t kAutoRingBytes = std::uint64_t{1} << 30U;
 
 // Runs short enough that the threads finish a batch together, long enough that neighbouring records
-// are read together.
-std::size_t run_length(std::size_t n_samples, int n_threads) {
-  return std::clamp<std::size_t>(n_samples / (4 * static_cast<std::size_t>(n_threads)), 1, 16);
+// are read together; they do not straddle the units that are read ahead.
+std::size_t run_length(std::size_t n_samples, int n_threads, std::size_t unit) {
+  std::size_t run =
+      std::clamp<std::size_t>(n_samples / (4 * static_cast<std::size_t>(n_threads)), 1, 16);
+  while (unit % run != 0) {
+    --run;
+  }
+  return run;
+}
+
+// Under a memory limit, reads ahead get what the batches in use leave over.
+ReadAheadConfig read_ahead_within(const PipelineConfig& config, const BatchStore& store) {
+  ReadAheadConfig ahead = config.read_ahead;
+  const std::uint64_t limit = config.memory_limit_bytes;
+  if (limit == 0) {
+    return ahead;
+  }
+  if (config.form != BatchForm::kDense) {  // what batches take is not known yet
+    ahead.limit_bytes = std::min(ahead.limit_bytes, limit / 4);
+    return ahead;
+  }
+  const std::uint64_t fit = limit / std::max<std::uint64_t>(1, store.batch_bytes());
+  const std::uint64_t used =
+      std::min<std::uint64_t>(fit, static_cast<std::uint64_t>(config.prefetch) + kLentAtOnce);
+  ahead.limit_bytes = std::min(ahead.limit_bytes, limit - used * store.batch_bytes());
+  return ahead;
 }
 
 Autotuner make_tuner(const PipelineConfig& config, std::uint64_t slot_bytes) {
@@ -74,7 +97,11 @@ PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const Pipeline
             kWirePerRecord * slot_samples(config.plan, shards->n_samples()) *
                 (shards->n_bytes() / std::max<std::uint64_t>(1, shards->n_samples())),
             config.memory_limit_bytes),
+      ahead(*shards, plan, config.plan.batch_size, read_ahead_within(config, store)),
       tuner(make_tuner(config, store.batch_bytes())) {
+  if (config.memory_limit_bytes > 0) {
+    store.limit_memory(config.memory_limit_bytes - ahead.limit_bytes());
+  }
   adopt(tuner.setting());
 }
 
@@ -92,13 +119,14 @@ std::shared_ptr<Job> PipelineState::open_job() {
   if (memory.empty()) {
     return nullptr;
   }
-  std::vector<std::uint64_t> ids = plan.batch_ids(epoch, next_batch++);
+  const std::uint64_t number = next_batch++;
+  std::vector<std::uint64_t> ids = plan.batch_ids(epoch, number);
   if (memory.sparse != nullptr) {
     memory.sparse->begin(ids.size());
   }
-  const std::size_t run = run_length(ids.size(), n_wanted);
-  jobs.push_back(
-      std::make_shared<Job>(std::move(ids), std::move(memory), run, mix64(n_jobs++), epoch));
+  const std::size_t run = run_length(ids.size(), n_wanted, ahead.unit_samples());
+  jobs.push_back(std::make_shared<Job>(number, std::move(ids), std::move(memory), run,
+                                       mix64(n_jobs++), epoch));
   return jobs.back();
 }
 
@@ -122,17 +150,20 @@ std::size_t PipelineState::helpers_for(const Job& job) const {
   return std::min(n_idle, n_runs - 1 + (has_room() ? 1 : 0));
 }
 
-std::uint64_t PipelineState::fill_run(Job& job, SampleDecoder& decoder, std::size_t first,
+std::uint64_t PipelineState::fill_run(Job& job, Worker& worker, std::size_t first,
                                       std::size_t count) {
+  if (job.expanding.load(std::memory_order_relaxed)) {
+    job.memory.sparse->expand(first, count);
+    return 0;
+  }
   const auto ids = std::span(job.ids).subspan(first, count);
-  if (job.memory.slot != nullptr) {
-    return decoder.fill(*job.memory.slot, first, ids, job.canary_key, job.epoch);
-  }
-  if (!job.expanding.load(std::memory_order_relaxed)) {
-    return decoder.fill(*job.memory.sparse, first, ids, job.epoch);
-  }
-  job.memory.sparse->expand(first, count);
-  return 0;
+  const SampleRun run{.first = first,
+                      .ids = ids,
+                      .records = worker.tap.take(job.number, first, ids),
+                      .epoch = job.epoch};
+  return job.memory.slot != nullptr
+             ? worker.decoder.fill(*job.memory.slot, run, job.canary_key)
+             : worker.decoder.fill(*job.memory.sparse, run);
 }
 
 void PipelineState::finish_round(std::unique_lock<std::mutex>& lock, Job& job) {
@@ -161,8 +192,7 @@ void PipelineState::finish_round(std::unique_lock<std::mutex>& lock, Job& job) {
   job.done = true;
 }
 
-std::uint64_t PipelineState::fill_some(Job& job, SampleDecoder& decoder, int index,
-                                       bool& finished) {
+std::uint64_t PipelineState::fill_some(Job& job, Worker& worker, int index, bool& finished) {
   std::uint64_t n_bytes = 0;
   while (running.load(std::memory_order_relaxed) &&
          index < n_wanted.load(std::memory_order_relaxed)) {
@@ -172,13 +202,14 @@ std::uint64_t PipelineState::fill_some(Job& job, SampleDecoder& decoder, int ind
     }
     const std::size_t count = std::min(job.run, job.n_samples - first);
     try {
-      n_bytes += fill_run(job, decoder, first, count);
+      n_bytes += fill_run(job, worker, first, count);
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (job.error == nullptr) {
         job.error = std::current_exception();
       }
     }
+    worker.tap.drop();
     // The thread that comes last sees what all of them wrote.
     finished = job.n_filled.fetch_add(count, std::memory_order_acq_rel) + count == job.n_samples;
     if (finished) {
@@ -189,8 +220,9 @@ std::uint64_t PipelineState::fill_some(Job& job, SampleDecoder& decoder, int ind
 }
 
 void PipelineState::work(int index) {
-  SampleDecoder decoder(*shards, config.channels, geometry, config.verify, *kernels,
-                        config.transforms.get());
+  Worker worker{SampleDecoder(*shards, config.channels, geometry, config.verify, *kernels,
+                              config.transforms.get()),
+                RecordTap(ahead)};
   std::unique_lock lock(mutex);
   while (const std::shared_ptr<Job> job = wait_for_job(lock, index)) {
     ++n_active;
@@ -202,7 +234,7 @@ void PipelineState::work(int index) {
     }
     const auto begin = std::chrono::steady_clock::now();
     bool finished = false;
-    const std::uint64_t n_bytes = fill_some(*job, decoder, index, finished);
+    const std::uint64_t n_bytes = fill_some(*job, worker, index, finished);
     const double worked_s = seconds_between(begin, std::chrono::steady_clock::now());
     lock.lock();
     stats.record_bytes += n_bytes;

@@ -17,6 +17,7 @@
 #include "e2eio/pipeline/autotuner.hpp"
 #include "e2eio/pipeline/batch_pipeline.hpp"
 #include "e2eio/pipeline/batch_store.hpp"
+#include "e2eio/pipeline/read_ahead.hpp"
 #include "e2eio/pipeline/sample_decoder.hpp"
 
 namespace e2eio::detail {
@@ -24,15 +25,17 @@ namespace e2eio::detail {
 // A batch in the making. Threads claim runs of samples without a lock: once to decode them and, if
 // coordinates are made of them, once more. `error` and `done` are guarded by PipelineState::mutex.
 struct Job {
-  Job(std::vector<std::uint64_t> sample_ids, BatchMemory into, std::size_t run_length,
-      std::uint64_t key, std::uint64_t of_epoch)
-      : n_samples(sample_ids.size()),
+  Job(std::uint64_t batch, std::vector<std::uint64_t> sample_ids, BatchMemory into,
+      std::size_t run_length, std::uint64_t key, std::uint64_t of_epoch)
+      : number(batch),
+        n_samples(sample_ids.size()),
         run(run_length),
         canary_key(key),
         epoch(of_epoch),
         ids(std::move(sample_ids)),
         memory(std::move(into)) {}
 
+  const std::uint64_t number;  // of the batch
   const std::size_t n_samples;
   const std::size_t run;
   const std::uint64_t canary_key;
@@ -51,6 +54,12 @@ struct Job {
   }
 };
 
+// What a thread has of its own. Thread rule: one thread.
+struct Worker {
+  SampleDecoder decoder;
+  RecordTap tap;
+};
+
 // Shared by the pipeline, its threads and the lent batches, whichever lives longest.
 // Thread rule: everything below `mutex` is guarded by it.
 struct PipelineState {
@@ -63,9 +72,8 @@ struct PipelineState {
   std::shared_ptr<Job> open_job();
   // Fills samples until all are claimed, the thread is to park, or the epoch is dropped. Returns
   // the record bytes read. Requires: the lock is not held.
-  std::uint64_t fill_some(Job& job, SampleDecoder& decoder, int index, bool& finished);
-  static std::uint64_t fill_run(Job& job, SampleDecoder& decoder, std::size_t first,
-                                std::size_t count);
+  std::uint64_t fill_some(Job& job, Worker& worker, int index, bool& finished);
+  static std::uint64_t fill_run(Job& job, Worker& worker, std::size_t first, std::size_t count);
   // All samples of the job are filled: makes it done, or ready to be claimed again. Unlocks for a
   // moment.
   void finish_round(std::unique_lock<std::mutex>& lock, Job& job);
@@ -91,6 +99,7 @@ struct PipelineState {
   std::condition_variable parked_changed;  // for parked ones
   std::condition_variable ready_changed;   // for next() and start()
   BatchStore store;
+  ReadAhead ahead;  // has a lock of its own, taken after `mutex` where both are
   std::deque<std::shared_ptr<Job>> jobs;
   std::uint64_t epoch = 0;
   std::uint64_t next_batch = 0;

@@ -4,12 +4,6 @@
 #include <utility>
 
 namespace e2eio {
-namespace {
-
-// Neighbouring records are read together up to this many bytes.
-constexpr std::uint64_t kMaxReadBytes = std::uint64_t{4} << 20U;
-
-}  // namespace
 
 BatchGeometry batch_geometry(const Schema& schema, const std::vector<std::uint32_t>& channels,
                              DType dtype, bool channels_last, const TransformProgram* transforms) {
@@ -53,60 +47,40 @@ void SampleDecoder::decode(const ShardSet::Place& place, ByteView record) {
   place.shard->decode(place.sample, record, channels_, verify_, decoder_, image_);
 }
 
-template <typename Prepare, typename Put>
-std::uint64_t SampleDecoder::decode_each(std::span<const std::uint64_t> ids, std::uint64_t epoch,
-                                         Prepare prepare, Put put) {
-  std::uint64_t n_bytes = 0;
-  for (std::size_t begin = 0; begin < ids.size();) {
-    const ShardSet::Place place = shards_->locate(ids[begin]);
-    std::size_t run = 1;
-    const std::uint64_t offset = place.shard->record_begin(place.sample);
-    while (begin + run < ids.size() && ids[begin + run] == ids[begin] + run &&
-           place.sample + run < place.shard->n_samples() &&
-           place.shard->record_end(place.sample + run) - offset <= kMaxReadBytes) {
-      ++run;
-    }
-    const ByteView records = place.shard->read_records(place.sample, place.sample + run, buffer_);
-    n_bytes += records.size();
-    for (std::size_t i = 0; i < run; ++i) {
-      const std::uint64_t sample = place.sample + i;
-      const std::uint64_t record = place.shard->record_begin(sample);
-      prepare(begin + i);
-      decode({place.shard, sample},
-             records.subspan(record - offset, place.shard->record_end(sample) - record));
-      if (transforms_ != nullptr) {
-        transforms_->apply(image_, {epoch, ids[begin + i]}, transform_scratch_);
-      }
-      put(begin + i);
-    }
-    begin += run;
+void SampleDecoder::decode(const SampleRun& run, std::size_t i) {
+  decode(run.records[i].place, run.records[i].bytes);
+  if (transforms_ != nullptr) {
+    transforms_->apply(image_, {run.epoch, run.ids[i]}, transform_scratch_);
   }
-  return n_bytes;
 }
 
-std::uint64_t SampleDecoder::fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
-                                  std::uint64_t canary_key, std::uint64_t epoch) {
+std::uint64_t SampleDecoder::fill(Slot& slot, const SampleRun& run, std::uint64_t canary_key) {
+  std::uint64_t n_bytes = 0;
   Slot::Canaries canaries;
-  const auto prepare = [&](std::size_t i) {
-    slot.choose_canaries(first + i, canary_key + (first + i) * 4096, canaries);
-  };
-  const auto put = [&](std::size_t i) {
-    if (!slot.alive(first + i, canaries)) {
+  for (std::size_t i = 0; i < run.records.size(); ++i) {
+    const std::size_t to = run.first + i;
+    slot.choose_canaries(to, canary_key + to * 4096, canaries);
+    decode(run, i);
+    n_bytes += run.records[i].bytes.size();
+    if (!slot.alive(to, canaries)) {
       throw Error(ErrorKind::kStale,
                   "a batch was written into after it was delivered; pass writable=True to the "
                   "Loader, or copy the batch before you change it");
     }
-    slot.put(first + i, image_, staging_);
-  };
-  const std::uint64_t n_bytes = decode_each(ids, epoch, prepare, put);
+    slot.put(to, image_, staging_);
+  }
   Staging::finish();
   return n_bytes;
 }
 
-std::uint64_t SampleDecoder::fill(SparseBatch& batch, std::size_t first,
-                                  std::span<const std::uint64_t> ids, std::uint64_t epoch) {
-  return decode_each(
-      ids, epoch, [](std::size_t) {}, [&](std::size_t i) { batch.put(first + i, image_, *kernels_); });
+std::uint64_t SampleDecoder::fill(SparseBatch& batch, const SampleRun& run) {
+  std::uint64_t n_bytes = 0;
+  for (std::size_t i = 0; i < run.records.size(); ++i) {
+    decode(run, i);
+    n_bytes += run.records[i].bytes.size();
+    batch.put(run.first + i, image_, *kernels_);
+  }
+  return n_bytes;
 }
 
 void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {

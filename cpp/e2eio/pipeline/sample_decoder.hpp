@@ -4,12 +4,21 @@
 #include <span>
 #include <vector>
 
+#include "e2eio/pipeline/record_fetcher.hpp"
 #include "e2eio/pipeline/shard_set.hpp"
 #include "e2eio/pipeline/slot.hpp"
 #include "e2eio/pipeline/sparse_batch.hpp"
 #include "e2eio/transform/transform_program.hpp"
 
 namespace e2eio {
+
+// Samples of a batch that one thread fills: [first, first + ids.size()) of it.
+struct SampleRun {
+  std::size_t first = 0;
+  std::span<const std::uint64_t> ids;
+  std::span<const Record> records;  // of these samples, in this order
+  std::uint64_t epoch = 0;          // that random transforms draw for
+};
 
 // Thread rule: one thread at a time; make one per thread.
 class SampleDecoder {
@@ -19,15 +28,12 @@ class SampleDecoder {
                 const BatchGeometry& geometry, bool verify, const KernelSet& kernels,
                 const TransformProgram* transforms = nullptr);
 
-  // Fills samples [first, first + ids.size()) of the slot; random transforms draw for `epoch`.
-  // Returns the record bytes read.
-  // Throws: Error(kCorrupt), Error(kIo), Error(kStale); the slot stays usable after distrust().
-  std::uint64_t fill(Slot& slot, std::size_t first, std::span<const std::uint64_t> ids,
-                     std::uint64_t canary_key, std::uint64_t epoch = 0);
+  // Fills the samples of the run. Returns the bytes of its records.
+  // Throws: Error(kCorrupt), Error(kStale); the slot stays usable after distrust().
+  std::uint64_t fill(Slot& slot, const SampleRun& run, std::uint64_t canary_key);
 
-  // The same for a sparse batch. Throws: Error(kCorrupt), Error(kIo), Error(kInvalidArgument).
-  std::uint64_t fill(SparseBatch& batch, std::size_t first, std::span<const std::uint64_t> ids,
-                     std::uint64_t epoch = 0);
+  // The same for a sparse batch. Throws: Error(kCorrupt), Error(kInvalidArgument).
+  std::uint64_t fill(SparseBatch& batch, const SampleRun& run);
 
   // Writes one sample into memory that holds zeros, aligned to the dtype.
   void fill_zeroed(std::byte* sample, std::uint64_t id);
@@ -35,11 +41,7 @@ class SampleDecoder {
  private:
   void decode(const ShardSet::Place& place, ByteView record);
 
-  // Calls prepare(i) before, and put(i) once image_ holds the sample ids[i]. Returns the record
-  // bytes read.
-  template <typename Prepare, typename Put>
-  std::uint64_t decode_each(std::span<const std::uint64_t> ids, std::uint64_t epoch,
-                            Prepare prepare, Put put);
+  void decode(const SampleRun& run, std::size_t i);
 
   const ShardSet* shards_;
   std::vector<std::uint32_t> channels_;

@@ -29,6 +29,8 @@ class SlotRing {
   // True if acquire() would return null.
   [[nodiscard]] bool exhausted() const noexcept;
 
+  void limit_memory(std::uint64_t n_bytes) noexcept { memory_limit_bytes_ = n_bytes; }
+
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
   [[nodiscard]] std::size_t n_slots() const noexcept { return n_slots_; }
   [[nodiscard]] std::size_t n_free() const noexcept { return free_.size(); }

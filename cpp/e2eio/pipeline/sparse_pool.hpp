@@ -27,6 +27,8 @@ class SparsePool {
   // grew past the memory limit: freeing its memory is best done without the lock.
   [[nodiscard]] std::unique_ptr<SparseBatch> give_back(std::unique_ptr<SparseBatch> batch);
 
+  void limit_memory(std::uint64_t n_bytes) noexcept { memory_limit_bytes_ = n_bytes; }
+
   // How many batches may wait.
   void need(std::size_t n_batches) noexcept { n_kept_ = n_batches; }
 

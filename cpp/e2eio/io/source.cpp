@@ -1,0 +1,19 @@
+#include "e2eio/io/source.hpp"
+
+namespace e2eio {
+
+ReadReport Source::read_many(std::span<const ReadRequest> requests,
+                             const std::stop_token& stop) const {
+  for (const ReadRequest& request : requests) {
+    if (stop.stop_requested()) {
+      return {.stopped = true};
+    }
+    read(request.offset_bytes, request.to);
+  }
+  return {.n_waited = always_waits() ? requests.size() : 0};
+}
+
+void Source::advise(std::uint64_t /*offset_bytes*/, std::uint64_t /*n_bytes*/,
+                    Advice /*advice*/) const noexcept {}
+
+}  // namespace e2eio

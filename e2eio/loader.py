@@ -26,9 +26,10 @@ from e2eio.options import (
     plan_key,
     resolve_prefetch,
     resolve_threads,
+    transform_options,
 )
 from e2eio.ranks import rank_and_world_size
-from e2eio.transforms import Transform, compile_transforms, transform_key
+from e2eio.transforms import Transform
 
 __all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
 
@@ -161,15 +162,7 @@ class Loader:
             "key": plan_key(self.dataset.digest, seed),
             "drop_last": checked_flag("drop_last", drop_last),
             "channels": delivered,
-            "transforms": compile_transforms(
-                transforms,
-                resolution,
-                schema=self.dataset.schema,
-                delivered=delivered,
-                statistics=self.dataset.statistics,
-                n_samples=len(self.dataset),
-            ),
-            "transform_key": transform_key(seed),
+            **transform_options(self.dataset, transforms, resolution, delivered, seed),
             "dtype": dtype,
             "layout": layout,
             "form": checked_form(form, layout),

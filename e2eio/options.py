@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError
 from e2eio.ranks import share_of_cores
+from e2eio.transforms import Transform, compile_transforms, transform_key
 
 __all__ = [
     "FORMS",
@@ -23,6 +24,7 @@ __all__ = [
     "plan_key",
     "resolve_prefetch",
     "resolve_threads",
+    "transform_options",
 ]
 
 #: The field that every dataset has: the number of the sample.
@@ -89,6 +91,25 @@ def plan_key(digest: str, seed: int) -> int:
     """Return the key of the permutations: a function of the samples and the seed."""
     text = f"e2eio-plan-1\n{digest}\n{at_least(0, 'seed', seed)}\n"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def transform_options(
+    dataset: Dataset,
+    transforms: Sequence[Transform],
+    resolution: int | str | None,
+    delivered: Sequence[int],
+    seed: int,
+) -> dict[str, Any]:
+    """Return what the core takes for the transforms and the resolution of the delivered channels."""
+    specs = compile_transforms(
+        transforms,
+        resolution,
+        schema=dataset.schema,
+        delivered=delivered,
+        statistics=dataset.statistics,
+        n_samples=len(dataset),
+    )
+    return {"transforms": specs, "transform_key": transform_key(seed)}
 
 
 def channel_indices(dataset: Dataset, channels: Sequence[str | int] | None) -> list[int]:

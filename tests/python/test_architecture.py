@@ -46,7 +46,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "forms": set(),
     "frameworks": {"errors", "lease", "forms"},
     "ranks": {"errors"},
-    "options": {*_LOW, "dataset", "ranks", "_core"},
+    "options": {*_LOW, "dataset", "ranks", "transforms", "_core"},
     "transforms": {*_LOW, "manifest"},
     "loader": {
         *_LOW,

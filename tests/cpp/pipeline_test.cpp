@@ -210,21 +210,51 @@ TEST_F(PipelineTest, ClearsAWrittenBatchThatIsDeclaredDirty) {
   }
 }
 
+// Images with one pixel each: nearly all lines of a batch stay blank.
+std::shared_ptr<const ShardSet> blank_shards(const std::string& path) {
+  Schema schema = test::small_schema();
+  schema.height = 32;
+  schema.width = 32;
+  ShardWriter writer(path, schema, {});
+  for (std::int32_t i = 0; i < 40; ++i) {
+    std::vector<float> image(2 * 32 * 32, 0.0F);
+    image[static_cast<std::size_t>(i) * 17] = 1.0F;
+    const std::vector<ByteView> scalars{std::as_bytes(std::span(&i, 1))};
+    writer.append({reinterpret_cast<const std::byte*>(image.data()), false, {4096, 128, 4}},
+                  scalars);
+  }
+  writer.finish();
+  return std::make_shared<const ShardSet>(std::vector{test::open_shard(path)});
+}
+
 TEST_F(PipelineTest, NoticesAWrittenBatchThatIsNotDeclared) {
-  PipelineConfig small = config();
-  small.channels = {
-      0};  // channel 1 is dense in places, and those samples are cleared in full anyway
-  BatchPipeline pipeline(shards_, small);
+  BatchPipeline pipeline(blank_shards(directory_.file("blank.e2e")), config());
   const auto write_over = [&] {
     for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
       pipeline.start(epoch, 0);
       while (!pipeline.exhausted()) {
         const auto batch = pipeline.next(seconds(20));
-        std::fill_n(batch->data(), batch->ids().size() * 256, std::byte{1});
+        std::fill_n(batch->data(), batch->ids().size() * 8192, std::byte{1});
       }
     }
   };
   EXPECT_THROW(write_over(), Error);
+}
+
+// What is written where a pixel was stored cannot stay: that line is written or cleared anyway.
+TEST_F(PipelineTest, OverwritesWhatWasWrittenIntoStoredLines) {
+  BatchPipeline pipeline(shards_, config());
+  for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+    pipeline.start(epoch, 0);
+    while (!pipeline.exhausted()) {
+      const auto batch = pipeline.next(seconds(20));
+      expect_right(*batch);
+      auto* const pixels = reinterpret_cast<float*>(batch->data());
+      for (std::size_t p = 0; p < batch->ids().size() * 128; ++p) {
+        pixels[p] = pixels[p] != 0.0F ? 7.0F : 0.0F;
+      }
+    }
+  }
 }
 
 TEST_F(PipelineTest, RestartsInTheMiddleOfAnEpoch) {

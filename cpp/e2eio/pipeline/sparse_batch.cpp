@@ -30,7 +30,7 @@ void copy_bytes(std::byte* to, const void* from, std::size_t n_bytes) {
   }
 }
 
-void write_values(DType dtype, const std::vector<std::uint32_t>& words, std::byte* to,
+void write_values(DType dtype, std::span<const std::uint32_t> words, std::byte* to,
                   const KernelSet& kernels) {
   if (dtype == DType::kFloat32) {
     copy_bytes(to, words.data(), 4 * words.size());
@@ -187,8 +187,14 @@ void SparseBatch::begin(std::size_t n_samples) {
 
 void SparseBatch::put(std::size_t i, const DecodedImage& image, const KernelSet& kernels) {
   const std::size_t item = size_of(geometry_.dtype);
-  const std::size_t position_bytes = sizeof(std::uint32_t) * image.positions.size();
-  const std::uint64_t n_bytes = round_up(position_bytes + item * image.words.size());
+  std::size_t n_positions = 0;
+  std::size_t n_words = 0;
+  for (const ChannelPixels& pixels : image.channels) {
+    n_positions = std::max(n_positions, pixels.dense ? 0 : pixels.first_position + pixels.n);
+    n_words = std::max(n_words, pixels.first_word + pixels.n);
+  }
+  const std::size_t position_bytes = sizeof(std::uint32_t) * n_positions;
+  const std::uint64_t n_bytes = round_up(position_bytes + item * n_words);
   const std::uint64_t at = payload_bytes_.fetch_add(n_bytes, std::memory_order_relaxed);
   if ((at + n_bytes) / item > std::numeric_limits<std::uint32_t>::max()) {
     throw Error(ErrorKind::kInvalidArgument,
@@ -202,7 +208,8 @@ void SparseBatch::put(std::size_t i, const DecodedImage& image, const KernelSet&
   }
   std::byte* const to = fits ? buffer_.data() + payload_offset_ + at : overflow_[i].bytes.data();
   copy_bytes(to, image.positions.data(), position_bytes);
-  write_values(geometry_.dtype, image.words, to + position_bytes, kernels);
+  write_values(geometry_.dtype, std::span(image.words).first(n_words), to + position_bytes,
+               kernels);
   const auto first_position = static_cast<std::uint32_t>(at / sizeof(std::uint32_t));
   const auto first_value = static_cast<std::uint32_t>((at + position_bytes) / item);
   for (std::size_t c = 0; c < image.channels.size(); ++c) {

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <fstream>
 #include <iterator>
+#include <random>
 
 #include "e2eio/io/memory_source.hpp"
 #include "test_shard.hpp"
@@ -40,17 +43,84 @@ TEST(Shard, MayBeEmpty) {
   EXPECT_EQ(test::open_shard(directory.file("a.e2e"))->n_samples(), 0U);
 }
 
-TEST(Shard, UsesDictionariesWhereTheyPay) {
+TEST(Shard, CodesFitTheSamplesAfterTheFirstOnes) {
   const test::TemporaryDirectory directory;
-  test::write_shard(directory.file("few.e2e"), 0, 2);
   test::write_shard(directory.file("many.e2e"), 0, 600);
-  const auto features = [&](const char* name) {
-    return layout::decode_header(ByteView(file_bytes(directory.file(name))).first(64))
-        .required_features;
-  };
-  EXPECT_EQ(features("few.e2e"), 0U);
-  EXPECT_EQ(features("many.e2e"), layout::kFeatureDictionaries);
-  test::open_shard(directory.file("many.e2e"))->check(0, 600);
+  const Bytes bytes = file_bytes(directory.file("many.e2e"));
+  EXPECT_EQ(layout::decode_header(ByteView(bytes).first(64)).required_features,
+            layout::kFeatureCodes);
+  const auto reader = test::open_shard(directory.file("many.e2e"));
+  ImageDecoder decoder(reader->schema().shape(), Precision::kFloat32, selected_kernels());
+  DecodedImage image;
+  Bytes buffer;
+  const std::vector<std::uint32_t> wanted{0};
+  for (std::uint64_t i = 0; i < 600; ++i) {
+    reader->decode(i, reader->read_records(i, i + 1, buffer), wanted, true, decoder, image);
+    std::vector<float> got(64, 0.0F);
+    ASSERT_FALSE(image.channels[0].dense);
+    for (std::uint32_t k = 0; k < image.channels[0].n; ++k) {
+      got[image.positions[k]] = std::bit_cast<float>(image.words[k]);
+    }
+    const std::vector<float> expected = test::small_image(i);
+    ASSERT_EQ(got, std::vector<float>(expected.begin(), expected.begin() + 64)) << "sample " << i;
+  }
+}
+
+// The same file with right checksums, whatever was changed in records and sections.
+void reseal(Bytes& bytes, const ShardReader& good) {
+  const std::size_t trailer_at = bytes.size() - layout::kTrailerBytes;
+  layout::Trailer trailer = layout::decode_trailer(ByteView(bytes).subspan(trailer_at));
+  const Sealer sealer(trailer.shard_id);
+  for (std::uint64_t i = 0; i < good.n_samples(); ++i) {
+    const std::uint64_t begin = good.record_begin(i);
+    store(bytes.data() + begin,
+          sealer.seal(i, ByteView(bytes).subspan(begin + 4, good.record_end(i) - begin - 4)));
+  }
+  const auto directory_at = static_cast<std::size_t>(trailer.directory_offset);
+  auto directory =
+      layout::decode_directory(ByteView(bytes).subspan(directory_at, trailer_at - directory_at));
+  for (layout::SectionEntry& entry : directory) {
+    entry.crc = sealer.seal(layout::section_seal(entry.kind),
+                            ByteView(bytes).subspan(entry.offset_bytes, entry.n_bytes));
+  }
+  const Bytes directory_bytes = layout::encode(directory);
+  trailer.directory_crc = sealer.seal(layout::kDirectorySeal, directory_bytes);
+  Bytes tail = directory_bytes;
+  append_bytes(tail, layout::encode(trailer));
+  std::copy(tail.begin(), tail.end(), bytes.begin() + trailer.directory_offset);
+}
+
+TEST(Shard, RefusesOrReadsEveryMutationUnderRightChecksums) {
+  const test::TemporaryDirectory directory;
+  test::write_shard(directory.file("a.e2e"), 0, 80);
+  const Bytes good = file_bytes(directory.file("a.e2e"));
+  const auto reader = test::open_shard(directory.file("a.e2e"));
+  Bytes resealed = good;
+  reseal(resealed, *reader);
+  ASSERT_EQ(resealed, good);
+  const layout::Trailer trailer =
+      layout::decode_trailer(ByteView(good).last(layout::kTrailerBytes));
+  const std::uint64_t records_end = trailer.records_end;
+  const std::uint64_t n_changeable = trailer.directory_offset - layout::kHeaderBytes;
+  std::mt19937 random(11);
+  std::size_t n_read = 0;
+  for (int repeat = 0; repeat < 4000; ++repeat) {
+    Bytes bad = good;
+    // Every second one in the sections, which are short.
+    const std::uint64_t at =
+        repeat % 2 == 0 ? records_end + random() % (trailer.directory_offset - records_end)
+                        : layout::kHeaderBytes + random() % n_changeable;
+    bad[at] = static_cast<std::byte>(random());
+    reseal(bad, *reader);
+    try {
+      read_all(std::move(bad));
+      ++n_read;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kCorrupt) << error.what();
+    }
+  }
+  EXPECT_GT(n_read, 0U);
+  EXPECT_LT(n_read, 4000U);
 }
 
 TEST(Shard, RefusesEveryFlippedBitAndEveryTruncation) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <numeric>
 
 namespace e2eio {
@@ -16,6 +17,17 @@ constexpr double kSharedCodes = 1.005;
 
 std::uint64_t total_of(const SymbolCounts& counts) {
   return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+}
+
+// No prefix code takes fewer bits.
+double entropy_bits(const SymbolCounts& counts) {
+  const auto total = static_cast<double>(total_of(counts));
+  double bits = 0;
+  for (const std::uint64_t count : counts) {
+    const auto n = static_cast<double>(count);
+    bits += count > 0 ? n * std::log2(total / n) : 0.0;
+  }
+  return bits;
 }
 
 // Symbols between the least and the largest seen may well come later: they get a long code.
@@ -109,23 +121,27 @@ CodeBook::CodeBook(const std::vector<SymbolCounts>& counts) : numbers_(counts.si
 }
 
 void CodeBook::add(std::size_t slot, const SymbolCounts& counts) {
+  const auto raw_bits = 8 * static_cast<double>(total_of(counts));
+  if (entropy_bits(counts) > kWorthwhile * raw_bits) {
+    return;  // spares fitting a code to noise
+  }
   const CodeLengths lengths = shortest_lengths(counts);
   const auto cost = static_cast<double>(lengths.cost_bits(counts));
-  if (cost > kWorthwhile * 8 * static_cast<double>(total_of(counts))) {
-    return;
-  }
   Bytes own;
   append_lengths(own, lengths);
+  const auto own_bits = 8 * static_cast<double>(own.size());
+  const double limit = std::min(cost * kSharedCodes + own_bits, kWorthwhile * raw_bits);
   for (std::size_t k = 0; k < codes_.size(); ++k) {
     const CodeLengths& other = codes_[k]->lengths;
     if (other.covers(with_gaps_filled(counts)) &&
-        static_cast<double>(other.cost_bits(counts)) <=
-            cost * kSharedCodes + 8 * static_cast<double>(own.size())) {
+        static_cast<double>(other.cost_bits(counts)) <= limit) {
       numbers_[slot] = static_cast<std::uint32_t>(k + 1);
       return;
     }
   }
-  if (codes_.size() < kMaxCodes) {
+  // A shard of a few jets does not pay for the lengths.
+  const bool worthwhile = cost <= kWorthwhile * raw_bits && cost + own_bits < raw_bits;
+  if (worthwhile && codes_.size() < kMaxCodes) {
     codes_.push_back(std::make_shared<const Code>(lengths));
     numbers_[slot] = static_cast<std::uint32_t>(codes_.size());
   }

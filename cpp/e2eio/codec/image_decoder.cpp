@@ -205,6 +205,11 @@ void ImageDecoder::decode_lanes(Streams& streams, const CodeBook& book) {
     if ((bits + 7) / 8 != streams.lane_bytes[k]) {
       refuse("lane ", k, ": ", bits, " bits used of ", streams.lane_bytes[k], " bytes");
     }
+    const std::uint8_t* const end = streams.lanes.record + streams.lane_begin[k] +
+                                    streams.lane_bytes[k];
+    if (bits % 8 != 0 && end[-1] >> bits % 8 != 0) {
+      refuse("lane ", k, ": the bits after the last symbol are not zero");
+    }
   }
 }
 

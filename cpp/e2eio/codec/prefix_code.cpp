@@ -100,15 +100,16 @@ std::array<std::uint16_t, 256> canonical_codes(const CodeLengths& lengths) {
 }
 
 DecodeTable::DecodeTable(const CodeLengths& lengths) : bits_(lengths.longest()) {
-  if (lengths.n_symbols == 1) {
+  if (lengths.n_symbols == 1 && bits_ == 0) {
     entries_.assign(1, static_cast<std::uint16_t>(lengths.only << 8U));
     return;
   }
   std::uint64_t space = 0;
   for (const std::uint8_t length : lengths.bits) {
-    space += length > 0 ? std::uint64_t{1} << (kMaxCodeBits - length) : 0U;
+    const bool used = length > 0 && length <= kMaxCodeBits;
+    space += used ? std::uint64_t{1} << (kMaxCodeBits - length) : 0U;
   }
-  if (space != std::uint64_t{1} << kMaxCodeBits) {
+  if (bits_ > kMaxCodeBits || space != std::uint64_t{1} << kMaxCodeBits) {
     throw Error(ErrorKind::kCorrupt, "codes: the lengths do not make a complete prefix code");
   }
   entries_.resize(std::size_t{1} << bits_);

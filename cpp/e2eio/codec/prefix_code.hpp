@@ -26,8 +26,9 @@ struct CodeLengths {
   std::uint16_t n_symbols = 0;
   std::uint8_t only = 0;  // the symbol, if n_symbols is 1
 
-  // Bits that symbols of these counts take; none if one of them has no code.
+  // Whether every symbol that occurs has a code.
   [[nodiscard]] bool covers(const SymbolCounts& counts) const noexcept;
+  // Bits that these symbols take. Requires: covers(counts).
   [[nodiscard]] std::uint64_t cost_bits(const SymbolCounts& counts) const noexcept;
   [[nodiscard]] unsigned longest() const noexcept;
   bool operator==(const CodeLengths&) const = default;

@@ -8,7 +8,19 @@
 namespace e2eio {
 namespace {
 
+// Codes are fitted to this many samples, or to fewer if they would take too much memory.
 constexpr std::size_t kSamplesForCodes = 256;
+constexpr std::size_t kBytesForCodes = std::size_t{64} << 20U;
+
+std::size_t plane_bytes(const EncodedImage& image) {
+  std::size_t n_bytes = 0;
+  for (const EncodedChannel& channel : image) {
+    for (const EncodedPlane& plane : channel.planes) {
+      n_bytes += plane.bytes.size();
+    }
+  }
+  return n_bytes;
+}
 
 }  // namespace
 
@@ -56,8 +68,9 @@ void ShardWriter::append(const StridedImage& image, std::span<const ByteView> sc
     write_record(encoded);
     return;
   }
+  held_bytes_ += plane_bytes(encoded);
   held_.push_back(std::move(encoded));
-  if (held_.size() >= kSamplesForCodes) {
+  if (held_.size() >= kSamplesForCodes || held_bytes_ >= kBytesForCodes) {
     write_held();
   }
 }

@@ -63,6 +63,7 @@ class ShardWriter {
   bool chosen_ = false;
   CodeBook book_;
   std::vector<EncodedImage> held_;
+  std::size_t held_bytes_ = 0;
   std::vector<ChannelScan> scan_;
   std::vector<std::uint32_t> sizes_;
   std::vector<Bytes> columns_;

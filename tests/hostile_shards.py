@@ -10,14 +10,17 @@ from typing import Literal
 import numpy as np
 import zstandard
 
-from reference_reader import KIND_COLUMN, KIND_DICTIONARIES, KIND_SCHEMA, KIND_SIZES, ShardSchema
+from reference_coder import varint
+from reference_reader import KIND_CODES, KIND_COLUMN, KIND_SCHEMA, KIND_SIZES, ShardSchema
 from reference_writer import (
     Streams,
+    choose,
+    fit_book,
+    place,
     record_body,
     reseal,
     schema_section,
     shard_bytes,
-    varint,
     write_shard,
 )
 
@@ -58,10 +61,21 @@ def base_images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return images
 
 
-def base_shard(shard_id: bytes = SHARD_ID, *, compress: bool = True) -> bytes:
-    """A sound shard of about 2 kB."""
+def base_shard(
+    shard_id: bytes = SHARD_ID, *, compress: bool = True, coded: bool = False
+) -> bytes:
+    """A sound shard of about 2 kB; `coded`: with codes, and most planes in the lanes."""
+    images, schema = base_images(), base_schema()
     columns = [np.arange(4), np.array([True, False, True, True])]
-    return write_shard(base_schema(), base_images(), columns, shard_id=shard_id, compress=compress)
+    choices = [choose(image) for image in images]
+    book = fit_book(images, choices) if coded else None
+    if book:
+        wanted = (0x7F, 0x7F, 0x4C, 0x3F)
+        sets = zip(images, choices, wanted, strict=True)
+        choices = [place(image, picked, book, mask) for image, picked, mask in sets]
+    return write_shard(
+        schema, images, columns, shard_id=shard_id, choices=choices, compress=compress, book=book
+    )
 
 
 def _refuse(
@@ -145,8 +159,8 @@ for _name, _tag in {"coding": 4, "wide_gaps": 16, "block": 32, "bit_6": 64, "bit
 _record("dense_with_wide_gaps", [19, 15], _V4 * 16)
 _record("tag_with_bit_6", [65, 1, 0, 15, 0], _V4)
 _record("tag_with_bit_7", [129, 1, 0, 15, 0], _V4)
-_record("coding_reserved", [13, 1, 0, 0], b"\1")
-_record("coding_reserved_with_planes", [13, 1, 0, 15, 0], _V4)
+_record("coding_3_without_the_feature", [13, 1, 0, 0, 1, 0, 0])
+_record("coding_3_without_the_feature_with_planes", [13, 1, 0, 15, 0], _V4)
 _record("float16_values_without_the_feature", [9, 1, 0, 3, 0], b"\1\1")
 _record("float32_with_five_planes", [1, 1, 0, 31, 0], _V4 + b"\0")
 _record("float16_with_three_planes", [9, 1, 0, 7, 0], b"\1\1\1", precision="float16")
@@ -166,7 +180,7 @@ def _body(name: str, body: bytes, expected: Expected = "corrupt", edge: int = 4)
 
 
 _INDEX = bytes([1, 1, 0, 15, 5])
-_body("without_a_body", b"")
+_refuse("record_without_a_body", _one_record(b"", (1, 4, 4)))
 _body("ends_in_its_sizes", b"\5\0\4")
 _body("overlong_size", b"\x85\0\0\4\0" + _INDEX + _V4)
 _body("index_longer_than_the_record", b"\x10\0\4\0" + _INDEX + _V4)
@@ -219,9 +233,14 @@ _frame("only_skippable", lambda _: _SKIPPABLE)
 _frame("not_smaller_than_what_it_holds", lambda raw: b"".join(_uncompressed(raw)))
 
 
-_MIXED = Streams(bytes([1, 40, 0, 15, *(7 * k % 10 for k in range(40))]), _V4 * 40, b"")
-_NEEDY = record_body(_MIXED, dictionaries=(_MIXED.index, b""))
-_body("frame_of_a_missing_dictionary", _NEEDY, "frame", 20)
+_MIXED = bytes([1, 40, 0, 15, *(7 * k % 10 for k in range(40))])
+_NEEDY = zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(_MIXED)).compress(_MIXED)
+_body(
+    "frame_of_a_dictionary",
+    bytes([44, len(_NEEDY), *varint(160), 0]) + _NEEDY + _V4 * 40,
+    "frame",
+    20,
+)
 
 # Sections: the base shard with one of them replaced, left out or added.
 
@@ -230,13 +249,13 @@ def _sections(**changes: bytes | None) -> dict[int, bytes]:
     parts: dict[str, tuple[int, bytes]] = {
         "schema": (KIND_SCHEMA, schema_section(base_schema())),
         "sizes": (KIND_SIZES, b""),
-        "dictionaries": (KIND_DICTIONARIES, b""),
+        "codes": (KIND_CODES, b""),
         "y": (KIND_COLUMN, np.arange(4).astype("<i8").tobytes()),
         "b": (KIND_COLUMN + 1, b"\1\0\1\1"),
         "extra": (KIND_COLUMN + 2, b""),
         "unknown": (0x50, b""),
     }
-    given: dict[str, bytes | None] = {"dictionaries": None, "extra": None, "unknown": None}
+    given: dict[str, bytes | None] = {"codes": None, "extra": None, "unknown": None}
     given.update(changes)
     out = {kind: given.get(name, section) for name, (kind, section) in parts.items()}
     return {kind: section for kind, section in sorted(out.items()) if section is not None}
@@ -319,17 +338,9 @@ for _name, _sizes in {
 _shifted = np.array([_S - 1, _S + 1, _S, _S], "<u4").tobytes()
 _refuse("sizes_shifted", _file(_sections(sizes=_shifted)), seen_in="record")
 _whole = np.array([0, 2 * _S, _S, _S], "<u4").tobytes()
-_refuse("sizes_of_an_empty_record", _file(_sections(sizes=_whole)), seen_in="record")
-for _name, _given in {
-    "too_large": struct.pack("<II", 65_537, 0) + bytes(65_537),
-    "beyond_the_section": struct.pack("<II", 4, 4) + b"abcd",
-    "lengths_wrap": struct.pack("<II", 2**32 - 1, 1),
-    "with_a_byte_left": struct.pack("<II", 1, 1) + b"abc",
-    "cut": b"\0\0\0\0",
-}.items():
-    _refuse(f"dictionaries_{_name}", _file(_sections(dictionaries=_given), required=1))
-_refuse("dictionaries_without_the_feature", _file(_sections(dictionaries=bytes(8))))
-_refuse("feature_dictionaries_without_the_section", _file(_sections(), required=1))
+_refuse("sizes_of_an_empty_record", _file(_sections(sizes=_whole)))
+_refuse("codes_without_the_feature", _file(_sections(codes=bytes(19))))
+_refuse("feature_codes_without_the_section", _file(_sections(), required=1))
 _refuse("feature_float16_of_a_float32_shard", _file(_sections(), required=2))
 _half = schema_section(replace(_BASE, precision="float16"))
 _refuse("float16_without_the_feature", _file(_sections(schema=_half)))

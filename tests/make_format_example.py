@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_codes import GAP_LOW, N_LANES, N_ROLES, Code, CodeBook, canonical_codes
+from reference_fields import Cursor
 from reference_reader import HEADER_SIZE, TRAILER_SIZE, ShardSchema, read_shard
-from reference_record import Cursor
-from reference_writer import Choice, write_shard
+from reference_writer import Choice, parts, write_shard
 
 __all__ = ["PAGE", "SHARD_ID", "annotate", "example_images", "example_shard", "page"]
 
@@ -31,10 +32,16 @@ SCHEMA = ShardSchema(
     (("y", "uint8", ""), ("pt", "float32", "GeV")),
 )
 CHOICES = (
-    (Choice(1), Choice(2, 1, source=0)),  # sparse floats; hits at the same pixels
-    (Choice(0), Choice(3, 1)),  # empty; dense integers
-    (Choice(1, wide=True, planes=0b1000), Choice(1, 1, block=2)),
+    # Sparse floats, gaps and exponents in the lanes; at the same pixels 1 hit, with an exception.
+    (Choice(1, places=0x18), Choice(2, 3, source=0)),
+    (Choice(0), Choice(3, 1, places=0x40)),  # empty; dense integers in the value stream
+    (Choice(1, wide=True, places=0x08), Choice(1, 3, block=2, places=0x10)),
 )
+BOOK = CodeBook(
+    [Code({0x7B: 2, 0x7D: 2, 0x7F: 1}), Code({5: 1, 6: 1}), Code({2: 0})],
+    [0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 3, 0],
+)
+ROLES = ("value plane 0", "value plane 1", "value plane 2", "value plane 3", "low gaps", "high gaps")
 
 
 def example_images() -> NDArray[np.float32]:
@@ -55,7 +62,7 @@ def example_shard() -> bytes:
         np.array([450.5, 512.0, 399.25], np.float32),
     ]
     return write_shard(
-        SCHEMA, example_images(), columns, shard_id=SHARD_ID, choices=CHOICES, compress=False
+        SCHEMA, example_images(), columns, shard_id=SHARD_ID, choices=CHOICES, compress=False, book=BOOK
     )
 
 
@@ -70,7 +77,7 @@ def _fields(at: int, layout: str) -> Iterator[Row]:
 def _header() -> Iterator[Row]:
     yield from _fields(
         0,
-        "8:magic|2:version 1|2:header_size 64|4:reserved|8:required_features: none"
+        "8:magic|2:version 1|2:header_size 64|4:reserved|8:required_features: codes"
         "|8:optional_features: none|16:shard_id|12:reserved|4:header_crc",
     )
 
@@ -109,29 +116,51 @@ class _Walk:
         return data
 
 
-def _record(data: bytes, at: int, choices: tuple[Choice, ...], counts: list[int]) -> list[Row]:
-    walk = _Walk(data, at)
+def _record(data: bytes, at: int, i: int, image: NDArray[np.float32]) -> list[Row]:
+    walk, choices = _Walk(data, at), CHOICES[i]
     walk.take(4, "crc")
     for stream in ("index", "value"):
         walk.varint(f"{stream}_raw")
         walk.varint(f"{stream}_stored")
+    sizes = [walk.varint(f"lane_bytes {k}:") for k in range(N_LANES)]
     for c, choice in enumerate(choices):
         _descriptor(walk, c, choice)
-    for c, (choice, n) in enumerate(zip(choices, counts, strict=True)):
-        if choice.kind == 1:
-            walk.take(n, f"channel {c}: gaps" + (", low bytes" if choice.wide else ""))
-            walk.take(n if choice.wide else 0, f"channel {c}: gaps, high bytes")
-    for in_value in (True, False):
-        for c, (choice, n) in enumerate(zip(choices, counts, strict=True)):
-            _planes(walk, c, choice, n, in_value=in_value)
+    planes = [
+        (c, role, plane) for c in range(len(choices)) for role, plane in parts(image, choices, c)[1]
+    ]
+    raw = [p for p in planes if not choices[p[0]].places >> p[1] & 1]
+    for c, role, plane in raw:
+        if role >= GAP_LOW:
+            walk.take(len(plane), f"channel {c}: {ROLES[role]}")
+    for c, role, plane in raw:
+        if role < GAP_LOW and choices[c].places & 0x40:
+            walk.take(len(plane), f"value stream: channel {c}: integers")
+    for k, size in enumerate(sizes):
+        walk.take(size, f"lane {k}: {_lane(k, [p for p in planes if p not in raw])}")
+    for c, role, plane in raw:
+        if role < GAP_LOW and not choices[c].places & 0x40:
+            walk.take(len(plane), f"noise: channel {c}: {ROLES[role]}")
     return walk.rows
+
+
+def _lane(k: int, planes: list[tuple[int, int, bytes]]) -> str:
+    """The symbols of a lane and their bits."""
+    words = []
+    for c, role, plane in planes:
+        code = BOOK.find(c, role)
+        for symbol in plane[k::N_LANES] if code else b"":
+            length = code.lengths[symbol] if code else 0
+            bits = f"{canonical_codes(code.lengths)[symbol]:0{length}b}"[::-1] if code else ""
+            written = f"bits {bits}" if length else "no bits"
+            words.append(f"channel {c} {ROLES[role]} {symbol:02X} ({written})")
+    return ", ".join(words)
 
 
 def _descriptor(walk: _Walk, c: int, choice: Choice) -> None:
     kind = ("empty", "sparse", "shared", "dense")[choice.kind]
-    parts = [kind, f"coding {choice.coding}"] if choice.kind else [kind]
-    parts += ["wide gaps"] * choice.wide + ["block"] * (choice.block > 1)
-    walk.take(1, f"channel {c}: tag: {', '.join(parts)}")
+    words = [kind, f"coding {choice.coding}"] if choice.kind else [kind]
+    words += ["wide gaps"] * choice.wide + ["block"] * (choice.block > 1)
+    walk.take(1, f"channel {c}: tag: {', '.join(words)}")
     if choice.block > 1:
         walk.uint(1, f"channel {c}: block")
     if choice.kind == 1:
@@ -139,20 +168,35 @@ def _descriptor(walk: _Walk, c: int, choice: Choice) -> None:
         walk.varint(f"channel {c}: escapes")
     if choice.kind == 2:
         walk.varint(f"channel {c}: source: channel")
-    if choice.kind and choice.coding == 0:
-        walk.take(1, f"channel {c}: planes {choice.planes:04b} in the value stream")
+    if choice.kind:
+        walk.take(1, f"channel {c}: places: {_places(choice)}")
+    if choice.coding == 3:
+        walk.uint(1, f"channel {c}: base")
+        for _ in range(walk.varint(f"channel {c}: number of exceptions")):
+            walk.varint(f"channel {c}: exception: gap")
+            walk.uint(1, f"channel {c}: exception: value")
 
 
-def _planes(walk: _Walk, c: int, choice: Choice, n: int, *, in_value: bool) -> None:
-    if not choice.kind:
-        return
-    if choice.coding == 1:
-        walk.take(n if in_value else 0, f"value stream: channel {c}: integers")
-        return
-    stream = "value stream" if in_value else "noise"
-    for p in (3, 2, 1, 0):
-        if bool(choice.planes >> p & 1) == in_value:
-            walk.take(n, f"{stream}: channel {c}: plane {p}")
+def _places(choice: Choice) -> str:
+    words = [f"{ROLES[role]} in the lanes" for role in range(N_ROLES) if choice.places >> role & 1]
+    if choice.coding != 3:
+        words.append("rest in the " + ("value stream" if choice.places & 0x40 else "noise"))
+    return ", ".join(words) or "none"
+
+
+def _codes(data: bytes, at: int) -> list[Row]:
+    walk = _Walk(data, at)
+    walk.varint("n_codes")
+    for k, code in enumerate(BOOK.codes, 1):
+        walk.take(1, f"code {k}: first symbol")
+        walk.take(1, f"code {k}: last symbol")
+        bits = ", ".join(f"{s:02X}: {n}" for s, n in sorted(code.lengths.items()))
+        n = max(code.lengths) - min(code.lengths) + 1
+        walk.take((n + 1) // 2, f"code {k}: lengths in halves, low one first: {bits}")
+    for c in range(len(SCHEMA.channels)):
+        for role in ROLES:
+            walk.varint(f"channel {c}: {role}: code")
+    return walk.rows
 
 
 def _schema(data: bytes, at: int) -> list[Row]:
@@ -177,35 +221,30 @@ def _schema(data: bytes, at: int) -> list[Row]:
 def annotate(data: bytes) -> list[tuple[str, list[Row]]]:
     """The parts of the example and the rows of each; together they cover every byte once."""
     shard = read_shard(data)
-    parts: list[tuple[str, list[Row]]] = [("Header", list(_header()))]
+    found: list[tuple[str, list[Row]]] = [("Header", list(_header()))]
     at = HEADER_SIZE
     for i, size in enumerate(shard.sizes.tolist()):
-        counts = [_count(image, c) for image, c in zip(shard.image(i), CHOICES[i], strict=True)]
-        parts.append((f"Record {i}", _record(data, at, CHOICES[i], counts)))
+        found.append((f"Record {i}", _record(data, at, i, shard.image(i))))
         at += size
-    parts.append(("Section: schema", _schema(data, at)))
-    at = parts[-1][1][-1][1]
+    found.append(("Section: schema", _schema(data, at)))
+    at = found[-1][1][-1][1]
     sizes = "|".join(f"4:size of record {i}: {s}" for i, s in enumerate(shard.sizes))
-    parts.append(("Section: record sizes", list(_fields(at, sizes))))
+    found.append(("Section: record sizes", list(_fields(at, sizes))))
+    found.append(("Section: codes", _codes(data, found[-1][1][-1][1])))
     for k, (name, column) in enumerate(shard.columns.items()):
-        at = parts[-1][1][-1][1]
+        at = found[-1][1][-1][1]
         values = "|".join(f"{column.itemsize}:sample {i}: {v}" for i, v in enumerate(column))
-        parts.append((f"Section: scalar column {k} ({name})", list(_fields(at, values))))
-    at = parts[-1][1][-1][1]
-    kinds = ("schema", "record sizes", "column 0", "column 1")
+        found.append((f"Section: scalar column {k} ({name})", list(_fields(at, values))))
+    at = found[-1][1][-1][1]
+    kinds = ("schema", "record sizes", "codes", "column 0", "column 1")
     entries = "|".join(f"4:{k}: kind|4:{k}: crc|8:{k}: offset|8:{k}: size" for k in kinds)
-    parts.append(("Directory", list(_fields(at, entries))))
+    found.append(("Directory", list(_fields(at, entries))))
     trailer = (
         "8:records_end|8:directory_offset|8:n_samples|8:file_size|16:shard_id"
         "|4:n_sections|4:directory_crc|4:trailer_crc|4:end_magic"
     )
-    parts.append(("Trailer", list(_fields(len(data) - TRAILER_SIZE, trailer))))
-    return parts
-
-
-def _count(image: NDArray[np.float32], choice: Choice) -> int:
-    native = image[:: choice.block, :: choice.block]
-    return native.size if choice.kind == 3 else int(np.count_nonzero(native.view(np.uint32)))
+    found.append(("Trailer", list(_fields(len(data) - TRAILER_SIZE, trailer))))
+    return found
 
 
 def _value(field: bytes, meaning: str) -> str:
@@ -229,7 +268,7 @@ def page() -> str:
         "Generated by `tests/make_format_example.py`; do not edit. The fields are those of `format.md`.",
         "",
         "Three samples of the image field `X_jets`, float32 [2, 4, 4], and the scalars `y` and",
-        f"`pt`: {len(data)} bytes. No stream is compressed, so that every field can be read here.",
+        f"`pt`: {len(data)} bytes. No stream is a zstd frame, so that every field can be read here.",
         "Channel 0 is `track_pt`, channel 1 `bpix1`.",
         "",
         "- Sample 0: track_pt 1.5 GeV at pixel (1, 2) with 2 hits, -0.25 GeV at (3, 0) with 1 hit.",

@@ -12,27 +12,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_record import (
-    FEATURE_FLOAT16,
-    Cursor,
-    FormatError,
-    UnsupportedError,
-    crc32c,
-    read_record,
-    seal,
-)
+from reference_codes import CodeBook, read_code_book
+from reference_fields import Cursor, FormatError, UnsupportedError, crc32c, seal
+from reference_record import FEATURE_CODES, FEATURE_FLOAT16, read_record
 
 __all__ = [
     "DIRECTORY_ENTRY_SIZE",
     "DTYPES",
     "END_MAGIC",
     "HEADER_SIZE",
+    "KIND_CODES",
     "KIND_COLUMN",
-    "KIND_DICTIONARIES",
     "KIND_SCHEMA",
     "KIND_SIZES",
     "MAGIC",
-    "MAX_DICTIONARY_BYTES",
     "MAX_IMAGE_BYTES",
     "MAX_SCHEMA_BYTES",
     "MAX_SECTIONS",
@@ -55,12 +48,11 @@ HEADER_SIZE = 64
 TRAILER_SIZE = 64
 DIRECTORY_ENTRY_SIZE = 24
 SECTION_SEAL = 1 << 63
-KIND_SCHEMA, KIND_SIZES, KIND_DICTIONARIES, KIND_COLUMN = 1, 2, 3, 0x100
-FEATURE_DICTIONARIES = 1
+KIND_SCHEMA, KIND_SIZES, KIND_CODES, KIND_COLUMN = 1, 2, 3, 0x100
 MAX_IMAGE_BYTES = 1 << 30
 MAX_SCHEMA_BYTES = 16 << 20
-MAX_DICTIONARY_BYTES = 65_536
 MAX_SECTIONS = 65_536
+MIN_RECORD_BYTES = 5
 DTYPES = (
     *("float32", "float64", "int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64", "bool"),
@@ -93,7 +85,7 @@ class Shard:
     n_samples: int
     columns: dict[str, NDArray[np.generic]]
     sizes: NDArray[np.int64]
-    dictionaries: tuple[bytes, bytes]
+    book: CodeBook | None
     features: int
     digest: str
 
@@ -106,7 +98,7 @@ class Shard:
             begin=begin,
             shard_id=self.shard_id,
             shape=self.schema.shape,
-            dictionaries=self.dictionaries,
+            book=self.book,
             features=self.features,
         )
 
@@ -128,10 +120,10 @@ def read_shard(source: Path | str | bytes) -> Shard:
     sections = _read_sections(data, shard_id, records_end, entries)
     schema = _read_schema(Cursor(sections[KIND_SCHEMA][1], "schema", sections[KIND_SCHEMA][0]))
     wanted = {KIND_SCHEMA, KIND_SIZES} | {KIND_COLUMN + k for k in range(len(schema.scalars))}
-    if set(sections) - {KIND_DICTIONARIES} != wanted:
+    if set(sections) - {KIND_CODES} != wanted:
         raise FormatError("directory", 0, f"kinds {sorted(sections)} do not suit the schema")
-    if bool(features & FEATURE_DICTIONARIES) != (KIND_DICTIONARIES in sections):
-        raise FormatError("header", 16, "feature dictionaries and the sections disagree")
+    if bool(features & FEATURE_CODES) != (KIND_CODES in sections):
+        raise FormatError("header", 16, "feature codes and the sections disagree")
     if bool(features & FEATURE_FLOAT16) != (schema.precision == "float16"):
         raise FormatError("header", 16, "feature float16 and the schema disagree")
     sizes = _read_sizes(*sections[KIND_SIZES], n_samples, records_end, schema)
@@ -139,9 +131,12 @@ def read_shard(source: Path | str | bytes) -> Shard:
         name: _read_column(*sections[KIND_COLUMN + k], n_samples, dtype)
         for k, (name, dtype, _) in enumerate(schema.scalars)
     }
-    dictionaries = _read_dictionaries(sections.get(KIND_DICTIONARIES))
+    book = None
+    if KIND_CODES in sections:
+        offset, section = sections[KIND_CODES]
+        book = read_code_book(Cursor(section, "codes", offset), len(schema.channels))
     digest = f"{int.from_bytes(data[-8:-4], 'little'):08x}-{shard_id.hex()}"
-    return Shard(data, shard_id, schema, n_samples, columns, sizes, dictionaries, features, digest)
+    return Shard(data, shard_id, schema, n_samples, columns, sizes, book, features, digest)
 
 
 def _read_header(data: bytes) -> tuple[bytes, int]:
@@ -154,7 +149,7 @@ def _read_header(data: bytes) -> tuple[bytes, int]:
         raise FormatError("header", 60, "checksum")
     if version != VERSION:
         raise UnsupportedError("header", 8, f"version {version}")
-    if required & ~(FEATURE_DICTIONARIES | FEATURE_FLOAT16):
+    if required & ~(FEATURE_CODES | FEATURE_FLOAT16):
         raise UnsupportedError("header", 16, f"required features {required:#x}")
     if size != HEADER_SIZE or zero or any(zeros):
         raise FormatError("header", 10, "header size or reserved bytes")
@@ -237,6 +232,9 @@ def _read_sizes(
     if len(section) != 4 * n_samples:
         raise FormatError("record sizes", offset, f"{len(section)} bytes for {n_samples} samples")
     sizes = np.frombuffer(section, "<u4").astype(np.int64)
+    c, h, w = schema.shape
+    if ((sizes < MIN_RECORD_BYTES) | (sizes > 64 + c * (16 + 12 * h * w))).any():
+        raise FormatError("record sizes", offset, "a size that no record can have")
     if int(sizes.sum()) != records_end - HEADER_SIZE:
         raise FormatError("record sizes", offset, "the sizes do not add up to records_end")
     return sizes
@@ -249,15 +247,3 @@ def _read_column(offset: int, section: bytes, n: int, dtype: str) -> NDArray[np.
     if dtype == "bool" and any(byte > 1 for byte in section):
         raise FormatError("column", offset, "a bool that is neither 0 nor 1")
     return np.frombuffer(section, kind)
-
-
-def _read_dictionaries(section: tuple[int, bytes] | None) -> tuple[bytes, bytes]:
-    if section is None:
-        return b"", b""
-    cursor = Cursor(section[1], "dictionaries", section[0])
-    sizes = cursor.uint(4), cursor.uint(4)
-    if max(sizes) > MAX_DICTIONARY_BYTES:
-        raise cursor.fail(f"a dictionary of more than {MAX_DICTIONARY_BYTES} bytes")
-    pair = cursor.take(sizes[0]), cursor.take(sizes[1])
-    cursor.finish()
-    return pair

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from reference_coder import LaneWriter, codes_section, flat_code, varint
+from reference_codes import GAP_HIGH, GAP_LOW, N_ROLES, CodeBook
 from reference_reader import (
     DTYPES,
     END_MAGIC,
     HEADER_SIZE,
+    KIND_CODES,
     KIND_COLUMN,
-    KIND_DICTIONARIES,
     KIND_SCHEMA,
     KIND_SIZES,
     MAGIC,
@@ -36,12 +38,14 @@ __all__ = [
     "Streams",
     "choose",
     "encode",
+    "fit_book",
+    "parts",
+    "place",
     "record_body",
     "reseal",
     "schema_section",
     "shard_bytes",
     "trailer_bytes",
-    "varint",
     "write_shard",
 ]
 
@@ -55,25 +59,18 @@ class Choice:
     wide: bool = False
     block: int = 1
     source: int = 0
-    planes: int = 0b1100
+    planes: int = 0b1100  # of a shard without codes
+    places: int = 0  # of a shard with codes
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The three streams of a record before compression."""
+    """The streams of a record before compression; `lanes` of a shard with codes."""
 
     index: bytes
     value: bytes
     noise: bytes
-
-
-def varint(value: int) -> bytes:
-    """Shortest unsigned LEB128."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    lanes: Sequence[bytes] | None = None
 
 
 def choose(image: NDArray[np.float32], precision: str = "float32") -> list[Choice]:
@@ -100,52 +97,123 @@ def choose(image: NDArray[np.float32], precision: str = "float32") -> list[Choic
     return choices
 
 
-def encode(image: NDArray[np.float32], choices: Sequence[Choice]) -> Streams:
-    """The streams of one sample [C, H, W]."""
-    descriptors, gaps, value, noise = b"", b"", b"", b""
-    for channel, choice in zip(image, choices, strict=True):
-        block = choices[choice.source].block if choice.kind == 2 else choice.block
-        native = np.ascontiguousarray(channel[::block, ::block]).ravel()
-        stored = (
-            native.view(np.uint32) != 0 if choice.kind in (1, 2) else np.ones(native.size, bool)
-        )
-        entries, escapes = _gaps(np.flatnonzero(stored), choice.wide)
-        descriptors += _descriptor(choice, int(stored.sum()), escapes)
-        if choice.kind == 1:
-            gaps += entries
-        for in_value, plane in _planes(native[stored], choice):
-            value, noise = (value + plane, noise) if in_value else (value, noise + plane)
-    return Streams(descriptors + gaps, value, noise)
+def encode(
+    image: NDArray[np.float32], choices: Sequence[Choice], book: CodeBook | None = None
+) -> Streams:
+    """The streams of one sample [C, H, W]; with `book` as a shard with codes has them."""
+    descriptors = b""
+    streams = {"index": b"", "value": b"", "noise": b""}
+    lanes = LaneWriter()
+    for c, choice in enumerate(choices):
+        values, planes, escapes = parts(image, choices, c)
+        descriptors += _descriptor(choice, values, escapes, coded=book is not None)
+        for role, plane in planes:
+            code = book.find(c, role) if book and choice.places >> role & 1 else None
+            if code is not None:
+                lanes.write(plane, code)
+            else:
+                streams[_stream_of(role, choice, coded=book is not None)] += plane
+    index = descriptors + streams["index"]
+    return Streams(index, streams["value"], streams["noise"], lanes.finish() if book else None)
 
 
-def _descriptor(choice: Choice, count: int, escapes: int) -> bytes:
+Part = tuple[int, bytes]  # role and bytes of a plane
+
+
+def parts(
+    image: NDArray[np.float32], choices: Sequence[Choice], c: int
+) -> tuple[NDArray[np.float32], list[Part], int]:
+    """Stored values, planes and number of escapes of channel `c`."""
+    choice = choices[c]
+    block = choices[choice.source].block if choice.kind == 2 else choice.block
+    native = np.ascontiguousarray(image[c, ::block, ::block]).ravel()
+    sparse = choice.kind in (1, 2)
+    stored = native.view(np.uint32) != 0 if sparse else np.ones(native.size, bool)
+    gaps, escapes = _gaps(np.flatnonzero(stored), choice.wide)
+    values = native[stored]
+    return values, (gaps if choice.kind == 1 else []) + _planes(values, choice), escapes
+
+
+def fit_book(images: NDArray[np.float32], choices: Sequence[Sequence[Choice]]) -> CodeBook:
+    """A flat code for each channel and role, of the symbols that `images` [n, C, H, W] have there."""
+    n_channels = images.shape[1]
+    seen: dict[tuple[int, int], set[int]] = {}
+    for image, picked in zip(images, choices, strict=True):
+        for c in range(n_channels):
+            for role, plane in parts(image, picked, c)[1]:
+                seen.setdefault((c, role), set()).update(plane)
+    order = {key: k for k, key in enumerate(sorted(seen), 1)}
+    slots = [(c, role) for c in range(n_channels) for role in range(N_ROLES)]
+    codes = [flat_code(seen[key]) for key in order]
+    return CodeBook(codes, [order.get(slot, 0) for slot in slots])
+
+
+def place(
+    image: NDArray[np.float32], choices: Sequence[Choice], book: CodeBook, wanted: int = 0x7F
+) -> list[Choice]:
+    """The choices with those bits of `wanted` as `places` that `image` and `book` allow."""
+    placed = []
+    for c, choice in enumerate(choices):
+        roles = parts(image, choices, c)[1]
+        codes = {role: book.find(c, role) for role, _ in roles}
+        fits = (r for r, plane in roles if (code := codes[r]) and set(plane) <= set(code.lengths))
+        places = wanted & sum(1 << role for role in fits)
+        rest = any(role < GAP_LOW and not places >> role & 1 for role, _ in roles)
+        placed.append(replace(choice, places=places | (wanted & 0x40 if rest else 0)))
+    return placed
+
+
+def _stream_of(role: int, choice: Choice, *, coded: bool) -> str:
+    if role in (GAP_LOW, GAP_HIGH):
+        return "index"
+    if coded:
+        return "value" if choice.places & 0x40 else "noise"
+    return "value" if choice.coding == 1 or choice.planes >> role & 1 else "noise"
+
+
+def _descriptor(
+    choice: Choice, values: NDArray[np.float32], escapes: int, *, coded: bool
+) -> bytes:
     has_block = choice.block > 1
     out = bytes([choice.kind | choice.coding << 2 | choice.wide << 4 | has_block << 5])
     out += bytes([choice.block]) if has_block else b""
     if choice.kind == 1:
-        out += varint(count) + varint(escapes)
+        out += varint(len(values)) + varint(escapes)
     if choice.kind == 2:
         out += varint(choice.source)
+    if choice.kind and coded:
+        exceptions = _exceptions(values.astype(np.uint8)) if choice.coding == 3 else b""
+        return out + bytes([choice.places]) + exceptions
     return out + (bytes([choice.planes]) if choice.kind and choice.coding != 1 else b"")
 
 
-def _gaps(positions: NDArray[np.int64], wide: bool) -> tuple[bytes, int]:
-    """The gap entries and how many of them are escapes."""
+def _exceptions(values: NDArray[np.uint8]) -> bytes:
+    """Base, count, and (gap, value) of each word that is not the base."""
+    base = int(np.bincount(values).argmax())
+    words = np.flatnonzero(values != base)
+    gaps = np.diff(words, prepend=-1) - 1
+    pairs = (varint(int(g)) + bytes([values[w]]) for g, w in zip(gaps, words, strict=True))
+    return bytes([base]) + varint(len(words)) + b"".join(pairs)
+
+
+def _gaps(positions: NDArray[np.int64], wide: bool) -> tuple[list[Part], int]:
+    """(role, bytes) of the gap planes, and how many entries are escapes."""
     marker = 65_535 if wide else 255
     entries: list[int] = []
     for gap in np.diff(positions, prepend=-1) - 1:
         entries += [marker] * int(gap // marker) + [int(gap % marker)]
-    low = bytes(entry & 255 for entry in entries)
-    high = bytes(entry >> 8 for entry in entries) if wide else b""
-    return low + high, len(entries) - len(positions)
+    planes = [(GAP_LOW, bytes(entry & 255 for entry in entries))]
+    if wide:
+        planes.append((GAP_HIGH, bytes(entry >> 8 for entry in entries)))
+    return planes, len(entries) - len(positions)
 
 
-def _planes(values: NDArray[np.float32], choice: Choice) -> list[tuple[bool, bytes]]:
-    """(in the value stream?, bytes) from the highest plane."""
-    if choice.kind == 0:
+def _planes(values: NDArray[np.float32], choice: Choice) -> list[Part]:
+    """(role, bytes) of the value planes, from the highest."""
+    if choice.kind == 0 or choice.coding == 3:
         return []
     if choice.coding == 1:
-        return [(True, values.astype(np.uint8).tobytes())]
+        return [(0, values.astype(np.uint8).tobytes())]
     if choice.coding == 2:
         halves = _halves(values).view(np.uint16)
         words = ((halves << np.uint16(1)) | (halves >> np.uint16(15))).astype("<u2")
@@ -153,8 +221,7 @@ def _planes(values: NDArray[np.float32], choice: Choice) -> list[tuple[bool, byt
         bits = values.view(np.uint32)
         words = ((bits << np.uint32(1)) | (bits >> np.uint32(31))).astype("<u4")
     columns = words.view(np.uint8).reshape(len(words), -1)
-    order = reversed(range(columns.shape[1]))
-    return [(bool(choice.planes >> p & 1), columns[:, p].tobytes()) for p in order]
+    return [(p, columns[:, p].tobytes()) for p in reversed(range(columns.shape[1]))]
 
 
 def _halves(values: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -162,28 +229,21 @@ def _halves(values: NDArray[np.float32]) -> NDArray[np.float16]:
         return values.astype(np.float16)
 
 
-def record_body(
-    streams: Streams,
-    *,
-    compress: bool = True,
-    dictionaries: tuple[bytes, bytes] = (b"", b""),
-    **fields: int,
-) -> bytes:
-    """A record without its checksum; `fields` overrides index_raw, index_stored, value_raw, value_stored."""
-    stored, sizes = [], []
-    for raw, dictionary in zip((streams.index, streams.value), dictionaries, strict=True):
-        frame = _frame(raw, dictionary) if compress else b""
+def record_body(streams: Streams, *, compress: bool = True, **fields: int) -> bytes:
+    """A record without its checksum.
+
+    `fields` overrides index_raw, index_stored, value_raw, value_stored, lane_0 to lane_3.
+    """
+    stored, sizes = [], {}
+    for name, raw in (("index", streams.index), ("value", streams.value)):
+        frame = zstandard.ZstdCompressor(level=3).compress(raw) if compress else b""
         frame = frame if len(frame) < len(raw) else b""
         stored.append(frame or raw)
-        sizes += [len(raw), len(frame)]
-    names = ("index_raw", "index_stored", "value_raw", "value_stored")
-    front = b"".join(varint(fields.get(n, s)) for n, s in zip(names, sizes, strict=True))
-    return front + b"".join(stored) + streams.noise
-
-
-def _frame(raw: bytes, dictionary: bytes) -> bytes:
-    pair = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
-    return zstandard.ZstdCompressor(level=3, dict_data=pair).compress(raw)
+        sizes |= {f"{name}_raw": len(raw), f"{name}_stored": len(frame)}
+    lanes = streams.lanes or ()
+    sizes |= {f"lane_{k}": len(lane) for k, lane in enumerate(lanes)}
+    front = b"".join(varint(fields.get(name, size)) for name, size in sizes.items())
+    return front + b"".join([*stored, *lanes]) + streams.noise
 
 
 def _text(value: str | bytes) -> bytes:
@@ -266,23 +326,20 @@ def write_shard(
     shard_id: bytes,
     choices: Sequence[Sequence[Choice]] | None = None,
     compress: bool = True,
-    dictionaries: tuple[bytes, bytes] | None = None,
+    book: CodeBook | None = None,
 ) -> bytes:
     """A sound shard of `images` [n, C, H, W]; `choices` has one list per sample, None: `choose`."""
     picked = choices or [choose(image, schema.precision) for image in images]
     bodies = [
-        record_body(
-            encode(image, choice), compress=compress, dictionaries=dictionaries or (b"", b"")
-        )
+        record_body(encode(image, choice, book), compress=compress)
         for image, choice in zip(images, picked, strict=True)
     ]
     sections = {KIND_SCHEMA: schema_section(schema), KIND_SIZES: b""}
-    if dictionaries is not None:
-        sizes = struct.pack("<II", *map(len, dictionaries))
-        sections[KIND_DICTIONARIES] = sizes + b"".join(dictionaries)
+    if book is not None:
+        sections[KIND_CODES] = codes_section(book)
     for k, ((_, dtype, _), column) in enumerate(zip(schema.scalars, columns, strict=True)):
         sections[KIND_COLUMN + k] = column.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
-    required = (dictionaries is not None) | (schema.precision == "float16") << 1
+    required = (book is not None) | (schema.precision == "float16") << 1
     return shard_bytes(bodies, sections, shard_id=shard_id, required=required)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import make_format_example as example
 import reference_reader as reader
+import reference_codes
 import reference_record
 from e2eio import _core
 
@@ -97,7 +98,8 @@ def test_table_offsets_follow_from_the_field_sizes(text: str) -> None:
 def test_limits_of_the_page_are_those_of_the_reader(text: str) -> None:
     assert limit(text, "dense sample") == reader.MAX_IMAGE_BYTES
     assert limit(text, "schema section") == reader.MAX_SCHEMA_BYTES
-    assert limit(text, "dictionary") == reader.MAX_DICTIONARY_BYTES
+    assert limit(text, "codes") == reference_codes.MAX_CODES
+    assert limit(text, "bits of a code") == reference_codes.MAX_CODE_BITS
     assert limit(text, "sections") == reader.MAX_SECTIONS
 
 
@@ -110,12 +112,16 @@ def test_dtype_codes_of_the_page_are_those_of_the_reader(text: str) -> None:
 def test_kinds_and_features_of_the_page_are_those_of_the_reader(text: str) -> None:
     assert (
         f"{reader.KIND_SCHEMA} schema, {reader.KIND_SIZES} record sizes, "
-        f"{reader.KIND_DICTIONARIES} dictionaries, `{reader.KIND_COLUMN:#x} + k` scalar column k"
+        f"{reader.KIND_CODES} codes, `{reader.KIND_COLUMN:#x} + k` scalar column k"
     ) in text
-    bits = dict(re.findall(r"\| required (\d) \| (\w+) \|", text))
-    assert 1 << int(next(bit for bit, name in bits.items() if name == "float16")) == (
-        reference_record.FEATURE_FLOAT16
-    )
+    bits = {name: int(bit) for bit, name in re.findall(r"\| required (\d) \| (\w+) \|", text)}
+    assert 1 << bits["codes"] == reference_record.FEATURE_CODES
+    assert 1 << bits["float16"] == reference_record.FEATURE_FLOAT16
+
+
+def test_roles_of_the_page_are_those_of_the_reader(text: str) -> None:
+    rows = dict(re.findall(r"^\| (\d) \| (low|high) bytes of the gaps \|$", text, re.MULTILINE))
+    assert rows == {str(reference_codes.GAP_LOW): "low", str(reference_codes.GAP_HIGH): "high"}
 
 
 def test_crc_example_of_the_page_is_right(text: str) -> None:

@@ -19,10 +19,13 @@ from e2eio.errors import (
     ShardNotFoundError,
     UnsupportedFormatError,
 )
-from hostile_shards import CASES, SOUND, base_images, base_schema, base_shard
+from hostile_codes import CODE_CASES, LARGEST, SOUND_CODED
+from hostile_shards import CASES as PLAIN_CASES
+from hostile_shards import SOUND, base_images, base_schema, base_shard
 from reference_reader import FormatError, Shard, UnsupportedError, read_shard
 from reference_writer import reseal
 
+CASES = PLAIN_CASES | CODE_CASES
 DAMAGE = (CorruptShardError, UnsupportedFormatError, ShardIOError)
 EXPECTED: dict[str, tuple[type[E2eioError], ...]] = {
     "corrupt": (CorruptShardError,),
@@ -88,13 +91,14 @@ def _with(data: bytes, at: int, part: bytes) -> bytes:
     return data[:at] + part + data[at + len(part) :]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["raw", "compressed"])
+@pytest.fixture(scope="module", params=["raw", "compressed", "coded"])
 def sound(request: pytest.FixtureRequest) -> bytes:
-    return base_shard(compress=bool(request.param))
+    return base_shard(compress=request.param != "raw", coded=request.param == "coded")
 
 
 def test_sound_shards_are_read(tmp_path: Path, sound: bytes) -> None:
-    for name, data in {"base": sound, "record": SOUND}.items():
+    shards = {"base": sound, "record": SOUND, "coded": SOUND_CODED, "codes": LARGEST}
+    for name, data in shards.items():
         path = tmp_path / f"{name}.e2e"
         path.write_bytes(data)
         examine(path)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from e2eio import _core
+from reference_codes import N_ROLES, Code, CodeBook
 from reference_reader import DTYPES, ShardSchema, crc32c, read_shard
-from reference_writer import Choice, choose, encode, record_body, write_shard
+from reference_writer import Choice, choose, encode, fit_book, place, record_body, write_shard
 
 SHARD_ID = bytes(range(16))
 SPECIAL_BITS = (
@@ -72,7 +73,7 @@ def words(n: int) -> st.SearchStrategy[Images]:
 
 @st.composite
 def channels(
-    draw: st.DrawFn, earlier: list[Images], choices: list[Choice], h: int, w: int
+    draw: st.DrawFn, earlier: list[Images], choices: list[Choice], h: int, w: int, coded: bool
 ) -> Choice:
     """Append one channel to `earlier` and return a choice that represents it."""
     edges = [k for k in range(2, 7) if h % k == 0 and w % k == 0]
@@ -92,8 +93,8 @@ def channels(
         where = np.array(sorted(draw(pixels)))
     else:
         where = np.arange(grid.size if kind == 3 else 0)
-    coding = draw(st.sampled_from([0, 1]))
-    if coding == 1:
+    coding = draw(st.sampled_from([0, 1, 3] if coded else [0, 1]))
+    if coding:
         low = 0 if kind == 3 else 1
         values = st.lists(st.integers(low, 255), min_size=len(where), max_size=len(where))
         grid[where] = draw(values)
@@ -109,20 +110,45 @@ def channels(
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> tuple[ShardSchema, Images, list[list[Choice]], bool]:
-    """(schema, images, choices, compress)."""
+def complete_codes(draw: st.DrawFn) -> Code:
+    """Any complete code of 1 to 256 symbols, most of them lopsided."""
+    n = draw(st.sampled_from([1, 2, 5, 60, 256, 256]))
+    rng = draw(st.randoms(use_true_random=False))
+    leaves = [0]
+    while len(leaves) < n:
+        k = rng.choice([k for k, depth in enumerate(leaves) if depth < 11])
+        leaves[k] += 1
+        leaves.append(leaves[k])
+    return Code(dict(zip(rng.sample(range(256), n), leaves, strict=True)))
+
+
+@st.composite
+def books(draw: st.DrawFn, n_channels: int) -> CodeBook:
+    codes = draw(st.lists(complete_codes(), max_size=4))
+    n = N_ROLES * n_channels
+    numbers = st.lists(st.integers(0, len(codes)), min_size=n, max_size=n)
+    return CodeBook(codes, draw(numbers))
+
+
+Drawn = tuple[ShardSchema, Images, list[list[Choice]], bool, CodeBook | None]
+
+
+@st.composite
+def shards(draw: st.DrawFn) -> Drawn:
+    """(schema, images, choices, compress, book)."""
     n, c = draw(st.integers(0, 3)), draw(st.integers(1, 4))
     h, w = draw(st.integers(1, 24)), draw(st.integers(1, 24))
     images = np.zeros((n, c, h, w), np.float32)
+    book = draw(st.none() | books(c))
     picked: list[list[Choice]] = []
     for image in images:
         rows: list[Images] = []
         choices: list[Choice] = []
         for _ in range(c):
-            choices.append(draw(channels(rows, choices, h, w)))
+            choices.append(draw(channels(rows, choices, h, w, book is not None)))
         image[:] = np.stack(rows)
-        picked.append(choices)
-    return make_schema((c, h, w)), images, picked, draw(st.booleans())
+        picked.append(place(image, choices, book, draw(st.integers(0, 127))) if book else choices)
+    return make_schema((c, h, w)), images, picked, draw(st.booleans()), book
 
 
 def test_crc32c_is_the_castagnoli_one() -> None:
@@ -134,10 +160,10 @@ def test_crc32c_is_the_castagnoli_one() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(shards())
-def test_any_choice_reads_back(case: tuple[ShardSchema, Images, list[list[Choice]], bool]) -> None:
-    schema, images, choices, compress = case
+def test_any_choice_reads_back(case: Drawn) -> None:
+    schema, images, choices, compress, book = case
     data = write_shard(
-        schema, images, [], shard_id=SHARD_ID, choices=choices or None, compress=compress
+        schema, images, [], shard_id=SHARD_ID, choices=choices or None, compress=compress, book=book
     )
     assert same_bits(read_shard(data).images(), images)
 
@@ -146,16 +172,13 @@ def test_any_choice_reads_back(case: tuple[ShardSchema, Images, list[list[Choice
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(shards())
-def test_core_reads_any_choice(
-    tmp_path: Path, case: tuple[ShardSchema, Images, list[list[Choice]], bool]
-) -> None:
-    schema, images, choices, compress = case
+def test_core_reads_any_choice(tmp_path: Path, case: Drawn) -> None:
+    schema, images, choices, compress, book = case
     path = tmp_path / "any.e2e"
-    path.write_bytes(
-        write_shard(
-            schema, images, [], shard_id=SHARD_ID, choices=choices or None, compress=compress
-        )
+    data = write_shard(
+        schema, images, [], shard_id=SHARD_ID, choices=choices or None, compress=compress, book=book
     )
+    path.write_bytes(data)
     assert same_bits(core_images(path, schema), images)
 
 
@@ -163,10 +186,8 @@ def test_core_reads_any_choice(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(shards())
-def test_reference_reads_what_the_core_writes(
-    tmp_path: Path, case: tuple[ShardSchema, Images, list[list[Choice]], bool]
-) -> None:
-    schema, images, _, _ = case
+def test_reference_reads_what_the_core_writes(tmp_path: Path, case: Drawn) -> None:
+    schema, images, *_ = case
     path = tmp_path / "core.e2e"
     path.unlink(missing_ok=True)
     writer = _core.ShardWriter(str(path), to_core(schema), SHARD_ID, 3, True)
@@ -226,15 +247,16 @@ _case(
 )
 
 
-@pytest.mark.parametrize(
-    "dictionaries", [None, (b"", b""), (b"abc" * 40, b""), (b"xyz" * 9, b"0123" * 30)]
-)
+@pytest.mark.parametrize("wanted", [None, 0, 0x7F, 0x3F, 0x48])
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_named_choice_reads_back_in_both_readers(
-    tmp_path: Path, name: str, compress: bool, dictionaries: tuple[bytes, bytes] | None
+    tmp_path: Path, name: str, compress: bool, wanted: int | None
 ) -> None:
     image, choices = CASES[name]
+    book = None if wanted is None else fit_book(image[None], [choices])
+    if book and wanted is not None:
+        choices = place(image, choices, book, wanted)
     schema = make_schema((image.shape[0], image.shape[1], image.shape[2]))
     data = write_shard(
         schema,
@@ -243,7 +265,7 @@ def test_named_choice_reads_back_in_both_readers(
         shard_id=SHARD_ID,
         choices=[choices],
         compress=compress,
-        dictionaries=dictionaries,
+        book=book,
     )
     path = tmp_path / f"{name}.e2e"
     path.write_bytes(data)

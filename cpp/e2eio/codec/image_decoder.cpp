@@ -85,7 +85,8 @@ void ImageDecoder::read_exceptions(ByteCursor& cursor, Descriptor& d, std::uint3
     next += cursor.take_varint();
     const auto value = cursor.take<std::uint8_t>();
     if (next >= d.n || value == d.base) {
-      refuse("channel ", channel, ": exception at word ", next, " of ", d.n);
+      refuse("channel ", channel, ": exception ", unsigned{value}, " to ", d.base, " at word ", next,
+             " of ", d.n);
     }
     exceptions_.push_back({static_cast<std::uint32_t>(next), value});
     ++next;

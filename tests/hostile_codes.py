@@ -151,7 +151,9 @@ _record("exception_of_a_block", [45, 2, 2, 0, 0x10, 1, 1, 2, 3])
 # The section.
 
 
-def _section(name: str, codes: list[int], numbers: Sequence[int] = _ROLES, more: bytes = b"") -> None:
+def _section(
+    name: str, codes: list[int], numbers: Sequence[int] = _ROLES, more: bytes = b""
+) -> None:
     data = coded_shard(_body([0], _NONE), codes=bytes([*codes, *numbers]) + more)
     _refuse(f"codes_{name}", data, "open")
 
@@ -180,4 +182,6 @@ _section("too_many", [*varint(1025), *[7, 7, 0] * 1025], _ZERO)
 _section("number_huge_of_codes", list(varint(2**32 - 1)), _ZERO)
 
 _MANY = CodeBook([flat_code([k % 256]) for k in range(1024)], [1024] * 6)
-LARGEST = coded_shard(_body([0], _NONE), codes=codes_section(_MANY))  # as many codes as there may be
+LARGEST = coded_shard(
+    _body([0], _NONE), codes=codes_section(_MANY)
+)  # as many codes as there may be

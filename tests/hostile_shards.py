@@ -61,9 +61,7 @@ def base_images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return images
 
 
-def base_shard(
-    shard_id: bytes = SHARD_ID, *, compress: bool = True, coded: bool = False
-) -> bytes:
+def base_shard(shard_id: bytes = SHARD_ID, *, compress: bool = True, coded: bool = False) -> bytes:
     """A sound shard of about 2 kB; `coded`: with codes, and most planes in the lanes."""
     images, schema = base_images(), base_schema()
     columns = [np.arange(4), np.array([True, False, True, True])]

@@ -41,7 +41,14 @@ BOOK = CodeBook(
     [Code({0x7B: 2, 0x7D: 2, 0x7F: 1}), Code({5: 1, 6: 1}), Code({2: 0})],
     [0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 3, 0],
 )
-ROLES = ("value plane 0", "value plane 1", "value plane 2", "value plane 3", "low gaps", "high gaps")
+ROLES = (
+    "value plane 0",
+    "value plane 1",
+    "value plane 2",
+    "value plane 3",
+    "low gaps",
+    "high gaps",
+)
 
 
 def example_images() -> NDArray[np.float32]:
@@ -62,7 +69,13 @@ def example_shard() -> bytes:
         np.array([450.5, 512.0, 399.25], np.float32),
     ]
     return write_shard(
-        SCHEMA, example_images(), columns, shard_id=SHARD_ID, choices=CHOICES, compress=False, book=BOOK
+        SCHEMA,
+        example_images(),
+        columns,
+        shard_id=SHARD_ID,
+        choices=CHOICES,
+        compress=False,
+        book=BOOK,
     )
 
 

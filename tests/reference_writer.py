@@ -171,9 +171,7 @@ def _stream_of(role: int, choice: Choice, *, coded: bool) -> str:
     return "value" if choice.coding == 1 or choice.planes >> role & 1 else "noise"
 
 
-def _descriptor(
-    choice: Choice, values: NDArray[np.float32], escapes: int, *, coded: bool
-) -> bytes:
+def _descriptor(choice: Choice, values: NDArray[np.float32], escapes: int, *, coded: bool) -> bytes:
     has_block = choice.block > 1
     out = bytes([choice.kind | choice.coding << 2 | choice.wide << 4 | has_block << 5])
     out += bytes([choice.block]) if has_block else b""

@@ -260,7 +260,8 @@ void mutate_and_decode(const Bytes& good, const ImageShape& shape, const CodeBoo
     Bytes bad = good;
     for (std::size_t changes = 0; changes < 1 + repeat % 4; ++changes) {
       // Every second one in the sizes and descriptors, which stand first.
-      const std::size_t range = repeat % 2 == 0 ? std::min<std::size_t>(60, bad.size()) : bad.size();
+      const std::size_t range =
+          repeat % 2 == 0 ? std::min<std::size_t>(60, bad.size()) : bad.size();
       bad[random() % range] = static_cast<std::byte>(random());
     }
     expect_decoded_or_refused(bad, shape, book, *sets[repeat % sets.size()]);

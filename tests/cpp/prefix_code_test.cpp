@@ -48,8 +48,8 @@ std::uint64_t least_cost(const std::vector<std::uint64_t>& counts, std::size_t a
   for (unsigned length = 1; length <= max_bits; ++length) {
     const std::uint64_t taken = std::uint64_t{1} << (max_bits - length);
     if (taken <= space) {
-      least = std::min(least, counts[at] * length +
-                                  least_cost(counts, at + 1, space - taken, max_bits));
+      least = std::min(least,
+                       counts[at] * length + least_cost(counts, at + 1, space - taken, max_bits));
     }
   }
   return least;
@@ -94,7 +94,8 @@ TEST(PrefixCode, IsCompleteAndKeepsTheLimitForAnyCounts) {
 }
 
 TEST(PrefixCode, ReachesTheEntropyOfPowersOfTwo) {
-  const SymbolCounts counts = counts_of(std::vector<std::uint64_t>{512, 256, 128, 64, 32, 16, 8, 8});
+  const SymbolCounts counts =
+      counts_of(std::vector<std::uint64_t>{512, 256, 128, 64, 32, 16, 8, 8});
   const CodeLengths lengths = fit_lengths(counts, kMaxCodeBits);
   EXPECT_EQ(std::vector<int>(lengths.bits.begin(), lengths.bits.begin() + 8),
             (std::vector<int>{1, 2, 3, 4, 5, 6, 7, 7}));
@@ -108,7 +109,8 @@ TEST(PrefixCode, LimitsTheDepthOfFibonacciCounts) {
   while (counts.size() < 40) {
     counts.push_back(counts.end()[-1] + counts.end()[-2]);
   }
-  const CodeLengths lengths = fit_lengths(counts_of(counts), kMaxCodeBits);  // 39 bits without limit
+  const CodeLengths lengths =
+      fit_lengths(counts_of(counts), kMaxCodeBits);  // 39 bits without limit
   EXPECT_EQ(lengths.longest(), kMaxCodeBits);
   EXPECT_EQ(kraft_sum(lengths), std::uint64_t{1} << kMaxCodeBits);
 }
@@ -144,8 +146,16 @@ TEST(PrefixCode, CodesAreCanonicalWithTheFirstBitLowest) {
 }
 
 TEST(PrefixCode, TableRefusesWhatIsNotACompleteCode) {
-  for (const std::vector<std::uint8_t>& bits : std::vector<std::vector<std::uint8_t>>{
-           {}, {1}, {11}, {1, 2}, {2, 2, 2}, {1, 1, 1}, {1, 1, 11}, {1, 2, 3, 4}, {1, 12}, {255, 1}}) {
+  for (const std::vector<std::uint8_t>& bits : std::vector<std::vector<std::uint8_t>>{{},
+                                                                                      {1},
+                                                                                      {11},
+                                                                                      {1, 2},
+                                                                                      {2, 2, 2},
+                                                                                      {1, 1, 1},
+                                                                                      {1, 1, 11},
+                                                                                      {1, 2, 3, 4},
+                                                                                      {1, 12},
+                                                                                      {255, 1}}) {
     EXPECT_THROW(DecodeTable{lengths_of(bits)}, Error) << ::testing::PrintToString(bits);
   }
   EXPECT_EQ(DecodeTable(lengths_of({1, 2, 2})).bits(), 2U);
@@ -287,11 +297,11 @@ TEST(CodeBookTest, ReturnsFromItsSection) {
 TEST(CodeBookTest, LeavesNoiseAndWhatDoesNotPayWithoutACode) {
   std::mt19937 random(5);
   std::vector<SymbolCounts> counts(kPlaneRoles, SymbolCounts{});
-  counts[0].fill(1000);                                             // noise
-  counts[1] = counts_of(random_plane(random, 10, 60));              // too few for their lengths
-  counts[2] = counts_of(random_plane(random, 5000, 3));             // worth a code
-  counts[3] = counts_of(random_plane(random, 5000, 3));             // shares it
-  counts[4] = counts_of(Bytes(1000, std::byte{9}));                 // one symbol
+  counts[0].fill(1000);                                  // noise
+  counts[1] = counts_of(random_plane(random, 10, 60));   // too few for their lengths
+  counts[2] = counts_of(random_plane(random, 5000, 3));  // worth a code
+  counts[3] = counts_of(random_plane(random, 5000, 3));  // shares it
+  counts[4] = counts_of(Bytes(1000, std::byte{9}));      // one symbol
   const CodeBook book(counts);
   EXPECT_EQ(book.find(0, value_role(0)), nullptr);
   EXPECT_EQ(book.find(0, value_role(1)), nullptr);
@@ -312,19 +322,19 @@ TEST(CodeBookTest, RefusesMalformedSections) {
     }
     return bytes;
   };
-  (void)CodeBook(section({1, 7, 9, 0x21, 0x02}), 1);                       // lengths 1, 2, 2
-  (void)CodeBook(section({1, 7, 7, 0}, {1, 1, 1, 1, 1, 1}), 1);            // one symbol
+  (void)CodeBook(section({1, 7, 9, 0x21, 0x02}), 1);             // lengths 1, 2, 2
+  (void)CodeBook(section({1, 7, 7, 0}, {1, 1, 1, 1, 1, 1}), 1);  // one symbol
   const std::vector<Bytes> malformed{
       {},
       section({1}),
-      section({1, 7, 9, 0x21, 0x12}),        // the unused half is not zero
-      section({1, 9, 7, 0x21, 0x02}),        // last before first
-      section({1, 7, 9, 0x20, 0x02}),        // the first has no code
-      section({1, 7, 9, 0x21, 0x00}),        // nor the last
-      section({1, 7, 9, 0x11, 0x01}),        // over-full
-      section({1, 7, 9, 0x31, 0x03}),        // incomplete
-      section({1, 7, 8, 0x1C}),              // 12 bits
-      section({1, 7, 7, 1}),                 // one symbol that takes bits
+      section({1, 7, 9, 0x21, 0x12}),  // the unused half is not zero
+      section({1, 9, 7, 0x21, 0x02}),  // last before first
+      section({1, 7, 9, 0x20, 0x02}),  // the first has no code
+      section({1, 7, 9, 0x21, 0x00}),  // nor the last
+      section({1, 7, 9, 0x11, 0x01}),  // over-full
+      section({1, 7, 9, 0x31, 0x03}),  // incomplete
+      section({1, 7, 8, 0x1C}),        // 12 bits
+      section({1, 7, 7, 1}),           // one symbol that takes bits
       section({1, 7, 7, 1}, {1, 1, 1, 1, 1, 1}),
       section({1, 7, 7, 0}, {2, 0, 0, 0, 0, 0}),  // code 2 of 1
       section({1, 7, 7, 0}, {0, 0, 0, 0, 0}),

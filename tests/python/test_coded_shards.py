@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -21,13 +24,14 @@ from reference_reader import KIND_CODES, FormatError, read_shard
 from reference_writer import choose, fit_book, place, shard_bytes, write_shard
 
 Images = NDArray[np.float32]
+T = TypeVar("T")
 
 
 def parts_of(data: bytes) -> tuple[list[bytes], dict[int, bytes], bytes]:
     """Record bodies, sections and id of a sound shard."""
     shard = read_shard(data)
     ends = 64 + np.concatenate([[0], np.cumsum(shard.sizes)])
-    bodies = [data[a + 4 : b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    bodies = [data[a + 4 : b] for a, b in pairwise(ends)]
     directory = int.from_bytes(data[-56:-48], "little")
     sections = {}
     for at in range(directory, len(data) - 64, 24):
@@ -49,34 +53,31 @@ def mutations(data: bytes, n: int, seed: int) -> Iterator[bytes]:
         yield shard_bytes([bytes(p) for p in pieces[:-1]], changed, shard_id=shard_id, required=1)
 
 
+def attempt(read: Callable[[], T], refusals: tuple[type[Exception], ...]) -> T | None:
+    """None: refused."""
+    try:
+        return read()
+    except refusals:
+        return None
+
+
 def read_by_page(data: bytes) -> list[Images | None] | None:
     """Each image, None where the record is refused; None: the shard is."""
-    try:
-        shard = read_shard(data)
-    except FormatError:
+    shard = attempt(lambda: read_shard(data), (FormatError,))
+    if shard is None:
         return None
-    images: list[Images | None] = []
-    for i in range(shard.n_samples):
-        try:
-            images.append(shard.image(i))
-        except FormatError:
-            images.append(None)
-    return images
+    readers = [partial(shard.image, i) for i in range(shard.n_samples)]
+    return [attempt(read, (FormatError,)) for read in readers]
 
 
 def read_by_core(path: Path) -> list[Images | None] | None:
-    try:
-        reader = _core.ShardReader(str(path))
-    except CorruptShardError:
+    reader = attempt(lambda: _core.ShardReader(str(path)), (CorruptShardError,))
+    if reader is None:
         return None
-    images: list[Images | None] = []
-    for i in range(reader.n_samples):
-        try:
-            channels = range(len(reader.schema.channel_names))
-            images.append(reader.decode(np.array([i]), channels)[0])
-        except (CorruptShardError, DecodeError):
-            images.append(None)
-    return images
+    channels = range(len(reader.schema.channel_names))
+    samples = [partial(reader.decode, np.array([i]), channels) for i in range(reader.n_samples)]
+    images = [attempt(decode, (CorruptShardError, DecodeError)) for decode in samples]
+    return [None if image is None else image[0] for image in images]
 
 
 def as_bytes(images: list[Images | None] | None) -> list[bytes | None] | None:
@@ -93,7 +94,7 @@ def test_core_and_page_agree_on_mutated_shards(tmp_path: Path, seed: int) -> Non
         by_core, by_page = read_by_core(path), read_by_page(data)
         assert as_bytes(by_core) == as_bytes(by_page), data.hex()
         n_read += any(image is not None for image in by_page or ())
-    assert 0 < n_read
+    assert n_read > 0
 
 
 @pytest.mark.parametrize("wanted", [0, 0x7F, 0x3F, 0x40, 0x08, 0x30, 0x4C])
@@ -124,7 +125,12 @@ def test_any_places_read_back_in_both_readers(tmp_path: Path, wanted: int, compr
 
 def test_canonical_codes_are_those_of_the_page() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
-    assert canonical_codes({97: 2, 98: 3, 99: 1, 100: 3}) == {99: 0, 97: 0b01, 98: 0b011, 100: 0b111}
+    assert canonical_codes({97: 2, 98: 3, 99: 1, 100: 3}) == {
+        99: 0,
+        97: 0b01,
+        98: 0b011,
+        100: 0b111,
+    }
     assert "`a` 2, `b` 3, `c` 1, `d` 3" in text
     assert "`c` 0, `a` 10, `b` 110, `d` 111" in text
 

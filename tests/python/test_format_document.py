@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import make_format_example as example
-import reference_reader as reader
 import reference_codes
+import reference_reader as reader
 import reference_record
 from e2eio import _core
 

@@ -68,8 +68,8 @@ void ImageDecoder::read_places(ByteCursor& cursor, Descriptor& d, std::uint32_t 
   d.in_lanes = places & (il::kValuePlacesMask | il::kGapLowInLanes | il::kGapHighInLanes);
   d.in_value = (places & il::kRestInValueStream) != 0 ? all & ~d.in_lanes : 0U;
   const unsigned gaps = d.kind != PixelKind::kSparse ? 0U
-                        : d.wide ? il::kGapLowInLanes | il::kGapHighInLanes
-                                 : il::kGapLowInLanes;
+                        : d.wide                     ? il::kGapLowInLanes | il::kGapHighInLanes
+                                                     : il::kGapLowInLanes;
   const bool rest_but_none = (places & il::kRestInValueStream) != 0 && d.in_value == 0;
   if ((d.in_lanes & ~(all | gaps)) != 0 || places > 0x7FU || rest_but_none) {
     refuse("channel ", channel, ": malformed places ", hex32(places));
@@ -85,8 +85,8 @@ void ImageDecoder::read_exceptions(ByteCursor& cursor, Descriptor& d, std::uint3
     next += cursor.take_varint();
     const auto value = cursor.take<std::uint8_t>();
     if (next >= d.n || value == d.base) {
-      refuse("channel ", channel, ": exception ", unsigned{value}, " to ", d.base, " at word ", next,
-             " of ", d.n);
+      refuse("channel ", channel, ": exception ", unsigned{value}, " to ", d.base, " at word ",
+             next, " of ", d.n);
     }
     exceptions_.push_back({static_cast<std::uint32_t>(next), value});
     ++next;
@@ -206,8 +206,8 @@ void ImageDecoder::decode_lanes(Streams& streams, const CodeBook& book) {
     if ((bits + 7) / 8 != streams.lane_bytes[k]) {
       refuse("lane ", k, ": ", bits, " bits used of ", streams.lane_bytes[k], " bytes");
     }
-    const std::uint8_t* const end = streams.lanes.record + streams.lane_begin[k] +
-                                    streams.lane_bytes[k];
+    const std::uint8_t* const end =
+        streams.lanes.record + streams.lane_begin[k] + streams.lane_bytes[k];
     if (bits % 8 != 0 && end[-1] >> bits % 8 != 0) {
       refuse("lane ", k, ": the bits after the last symbol are not zero");
     }

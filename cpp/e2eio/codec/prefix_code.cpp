@@ -1,6 +1,7 @@
 #include "e2eio/codec/prefix_code.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace e2eio {
@@ -28,19 +29,16 @@ unsigned CodeLengths::longest() const noexcept {
 
 namespace {
 
-// A coin of package-merge: what it is worth, and how often each symbol is in it.
-struct Package {
+// An item of a level of package-merge: a symbol, or a pair of items of the level before.
+struct Item {
   std::uint64_t weight = 0;
-  std::vector<std::uint8_t> symbols;
+  bool is_pair = false;
 };
 
-std::vector<Package> pairs_of(const std::vector<Package>& level) {
-  std::vector<Package> pairs;
+std::vector<Item> pairs_of(const std::vector<Item>& level) {
+  std::vector<Item> pairs;
   for (std::size_t i = 0; i + 1 < level.size(); i += 2) {
-    Package pair{level[i].weight + level[i + 1].weight, level[i].symbols};
-    pair.symbols.insert(pair.symbols.end(), level[i + 1].symbols.begin(),
-                        level[i + 1].symbols.end());
-    pairs.push_back(std::move(pair));
+    pairs.push_back({level[i].weight + level[i + 1].weight, true});
   }
   return pairs;
 }
@@ -49,32 +47,43 @@ std::vector<Package> pairs_of(const std::vector<Package>& level) {
 
 CodeLengths fit_lengths(const SymbolCounts& counts, unsigned max_bits) {
   CodeLengths lengths;
-  std::vector<Package> coins;
+  std::vector<std::uint8_t> symbols;
   for (std::size_t s = 0; s < counts.size(); ++s) {
     if (counts[s] > 0) {
-      coins.push_back({counts[s], {static_cast<std::uint8_t>(s)}});
+      symbols.push_back(static_cast<std::uint8_t>(s));
     }
   }
-  lengths.n_symbols = static_cast<std::uint16_t>(coins.size());
-  if (coins.size() == 1) {
-    lengths.only = coins.front().symbols.front();
+  lengths.n_symbols = static_cast<std::uint16_t>(symbols.size());
+  if (symbols.size() == 1) {
+    lengths.only = symbols.front();
     return lengths;
   }
-  const auto lighter = [](const Package& a, const Package& b) { return a.weight < b.weight; };
-  std::stable_sort(coins.begin(), coins.end(), lighter);
-  std::vector<Package> level = coins;
-  for (unsigned bit = 1; bit < max_bits; ++bit) {
-    const std::vector<Package> pairs = pairs_of(level);
-    std::vector<Package> merged;
-    std::merge(coins.begin(), coins.end(), pairs.begin(), pairs.end(), std::back_inserter(merged),
-               lighter);
-    level = std::move(merged);
+  std::stable_sort(symbols.begin(), symbols.end(),
+                   [&](std::uint8_t a, std::uint8_t b) { return counts[a] < counts[b]; });
+  std::vector<Item> singles;
+  for (const std::uint8_t symbol : symbols) {
+    singles.push_back({counts[symbol], false});
   }
-  const std::size_t n_taken = 2 * coins.size() - 2;
-  for (std::size_t i = 0; i < n_taken; ++i) {
-    for (const std::uint8_t symbol : level[i].symbols) {
-      ++lengths.bits[symbol];
+  std::vector<std::vector<Item>> levels{singles};
+  while (levels.size() < max_bits) {
+    const std::vector<Item> pairs = pairs_of(levels.back());
+    std::vector<Item> level;
+    std::merge(singles.begin(), singles.end(), pairs.begin(), pairs.end(),
+               std::back_inserter(level),
+               [](const Item& a, const Item& b) { return a.weight < b.weight; });
+    levels.push_back(std::move(level));
+  }
+  // The lightest items of the last level, then those that their pairs hold; each time that a symbol
+  // is among them its code grows by a bit.
+  std::size_t n_taken = 2 * symbols.size() - 2;
+  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
+    const auto end = level->begin() + static_cast<std::ptrdiff_t>(n_taken);
+    const auto n_pairs = static_cast<std::size_t>(
+        std::count_if(level->begin(), end, [](const Item& item) { return item.is_pair; }));
+    for (std::size_t k = 0; k < n_taken - n_pairs; ++k) {
+      ++lengths.bits[symbols[k]];
     }
+    n_taken = 2 * n_pairs;
   }
   return lengths;
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostile_shards import SHARD_ID, Case, Expected, Part
+from hostile_shards import Case, Expected, Part
 from reference_coder import LaneWriter, codes_section, flat_code, varint
 from reference_codes import Code, CodeBook
 from reference_reader import KIND_CODES, KIND_SCHEMA, KIND_SIZES, ShardSchema
 from reference_writer import Streams, record_body, schema_section, shard_bytes
+from sound_shards import SHARD_ID
 
 __all__ = ["CODE_CASES", "LARGEST", "SOUND_CODED", "coded_shard"]
 

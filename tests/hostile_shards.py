@@ -14,21 +14,17 @@ from reference_coder import varint
 from reference_reader import KIND_CODES, KIND_COLUMN, KIND_SCHEMA, KIND_SIZES, ShardSchema
 from reference_writer import (
     Streams,
-    choose,
-    fit_book,
-    place,
     record_body,
     reseal,
     schema_section,
     shard_bytes,
-    write_shard,
 )
+from sound_shards import SHARD_ID, base_schema, base_shard
 
-__all__ = ["CASES", "SHARD_ID", "SOUND", "Case", "base_images", "base_schema", "base_shard"]
+__all__ = ["CASES", "SOUND", "Case", "Expected", "Part"]
 
 Expected = Literal["corrupt", "unsupported", "frame"]
 Part = Literal["open", "record", "column"]
-SHARD_ID = bytes(range(100, 116))
 
 
 @dataclass(frozen=True)
@@ -41,39 +37,6 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
-
-
-def base_schema() -> ShardSchema:
-    """[3, 12, 12] and two scalars."""
-    channels = (("track_pt", "GeV"), ("d0", "cm"), ("bpix1", "hits"))
-    return ShardSchema("X", channels, 12, 12, "float32", (("y", "int64", ""), ("b", "bool", "")))
-
-
-def base_images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Four samples: empty, sparse with a shared support, dense, one pixel."""
-    images = np.zeros((4, 3, 12, 12), np.float32)
-    rng = np.random.default_rng(7)
-    where = rng.random((12, 12)) < 0.1
-    images[1, 0, where], images[1, 1, where] = 0.25, -1.5
-    images[1, 2, 3, 4:7] = [1, 2, 255]
-    images[2, 0] = rng.integers(1, 5, (12, 12)) / 3
-    images[3, 2, 11, 11] = -0.0
-    return images
-
-
-def base_shard(shard_id: bytes = SHARD_ID, *, compress: bool = True, coded: bool = False) -> bytes:
-    """A sound shard of about 2 kB; `coded`: with codes, and most planes in the lanes."""
-    images, schema = base_images(), base_schema()
-    columns = [np.arange(4), np.array([True, False, True, True])]
-    choices = [choose(image) for image in images]
-    book = fit_book(images, choices) if coded else None
-    if book:
-        wanted = (0x7F, 0x7F, 0x4C, 0x3F)
-        sets = zip(images, choices, wanted, strict=True)
-        choices = [place(image, picked, book, mask) for image, picked, mask in sets]
-    return write_shard(
-        schema, images, columns, shard_id=shard_id, choices=choices, compress=compress, book=book
-    )
 
 
 def _refuse(

@@ -232,7 +232,8 @@ def record_body(streams: Streams, *, compress: bool = True, **fields: int) -> by
 
     `fields` overrides index_raw, index_stored, value_raw, value_stored, lane_0 to lane_3.
     """
-    stored, sizes = [], {}
+    stored: list[bytes] = []
+    sizes: dict[str, int] = {}
     for name, raw in (("index", streams.index), ("value", streams.value)):
         frame = zstandard.ZstdCompressor(level=3).compress(raw) if compress else b""
         frame = frame if len(frame) < len(raw) else b""

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from e2eio import _core
 from e2eio.errors import CorruptShardError, DecodeError
-from hostile_shards import SHARD_ID, base_images, base_schema, base_shard
 from make_format_example import example_shard
 from reference_coder import codes_section, flat_code, one_code_for_all
 from reference_codes import Code, canonical_codes, read_code_book
 from reference_fields import Cursor
 from reference_reader import KIND_CODES, FormatError, read_shard
 from reference_writer import choose, fit_book, place, shard_bytes, write_shard
+from sound_shards import SHARD_ID, base_images, base_schema, base_shard
 
 Images = NDArray[np.float32]
 T = TypeVar("T")
@@ -81,7 +81,9 @@ def read_by_core(path: Path) -> list[Images | None] | None:
 
 
 def as_bytes(images: list[Images | None] | None) -> list[bytes | None] | None:
-    return images and [None if image is None else image.tobytes() for image in images]
+    if images is None:
+        return None
+    return [None if image is None else image.tobytes() for image in images]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -21,9 +21,10 @@ from e2eio.errors import (
 )
 from hostile_codes import CODE_CASES, LARGEST, SOUND_CODED
 from hostile_shards import CASES as PLAIN_CASES
-from hostile_shards import SOUND, base_images, base_schema, base_shard
+from hostile_shards import SOUND
 from reference_reader import FormatError, Shard, UnsupportedError, read_shard
 from reference_writer import reseal
+from sound_shards import base_images, base_schema, base_shard
 
 CASES = PLAIN_CASES | CODE_CASES
 DAMAGE = (CorruptShardError, UnsupportedFormatError, ShardIOError)

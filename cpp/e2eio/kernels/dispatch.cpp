@@ -8,7 +8,8 @@ namespace e2eio {
 
 std::vector<const KernelSet*> available_kernels() {
   std::vector<const KernelSet*> sets;
-  for (const KernelSet* set : {avx512_kernels(), avx2_kernels(), scalar_kernels()}) {
+  for (const KernelSet* set :
+       {avx512_kernels(), avx2_kernels(), neon_kernels(), scalar_kernels()}) {
     if (set != nullptr) {
       sets.push_back(set);
     }
@@ -31,7 +32,8 @@ const KernelSet& selected_kernels() {
     names += set->name;
   }
   throw Error(ErrorKind::kInvalidArgument,
-              cat("E2EIO_KERNELS: unknown kernel set '", wanted, "'; this machine has ", names));
+              cat("E2EIO_KERNELS: kernel set '", wanted, "' is unknown or not for this machine; "
+                  "expected one of ", names, ", or nothing for the best"));
 }
 
 }  // namespace e2eio

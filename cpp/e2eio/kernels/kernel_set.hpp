@@ -75,6 +75,19 @@ struct KernelSet {
   void (*cast_float16)(const std::uint32_t* words, std::size_t n, std::uint16_t* out) noexcept;
   void (*cast_bfloat16)(const std::uint32_t* words, std::size_t n, std::uint16_t* out) noexcept;
 
+  // float32 arithmetic in place, IEEE to nearest, each step rounded by itself: x * factor + offset.
+  // Requires: finite factor and offset, so that NaN keeps its payload (made quiet).
+  void (*affine)(std::uint32_t* words, std::size_t n, float factor, float offset) noexcept;
+
+  // x < low to low, x > high to high; all others keep their bits, NaN and -0.0 among them.
+  // Requires: low <= high.
+  void (*clip)(std::uint32_t* words, std::size_t n, float low, float high) noexcept;
+
+  // x < limit, x > limit, or |x| < limit to value; all others keep their bits, NaN among them.
+  void (*replace_below)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
+  void (*replace_above)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
+  void (*replace_small)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
+
   // Writes values (4 or 2 bytes each) at positions and flags the cache lines.
   void (*scatter32)(const PixelTarget& target, const std::uint32_t* positions,
                     const std::uint32_t* values, std::size_t n) noexcept;
@@ -99,5 +112,6 @@ struct KernelSet {
 [[nodiscard]] const KernelSet* scalar_kernels() noexcept;
 [[nodiscard]] const KernelSet* avx2_kernels() noexcept;
 [[nodiscard]] const KernelSet* avx512_kernels() noexcept;
+[[nodiscard]] const KernelSet* neon_kernels() noexcept;
 
 }  // namespace e2eio

@@ -1,4 +1,4 @@
-// AVX2 and BMI2 (Haswell, Zen and later).
+// AVX2, BMI2 and F16C (Haswell, Zen and later).
 // No flag of the build raises the baseline: the target holds for this region alone.
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "e2eio/kernels/kernel_set.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define E2EIO_HAVE_AVX2 1
 #endif
@@ -17,21 +17,32 @@ namespace e2eio {
 #ifdef E2EIO_HAVE_AVX2
 namespace {
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,f16c,lzcnt,popcnt"))), apply_to = function)
+#else
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi,bmi2,lzcnt,popcnt")
-#include "e2eio/kernels/runs_avx2.inc.hpp"
-// Then what is written in terms of these.
+#pragma GCC target("avx2,bmi,bmi2,f16c,lzcnt,popcnt")
+#endif
 #include "e2eio/kernels/gaps_portable.inc.hpp"
+#include "e2eio/kernels/runs_avx2.inc.hpp"
+#include "e2eio/kernels/word.inc.hpp"
+// Then what is written in terms of these.
+#include "e2eio/kernels/gaps_avx2.inc.hpp"
 #include "e2eio/kernels/lines_avx2.inc.hpp"
+#include "e2eio/kernels/words_avx2.inc.hpp"
+// And what is written in terms of those.
 #include "e2eio/kernels/generic.inc.hpp"
 constexpr KernelSet kSet = make_kernel_set("avx2");
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 }  // namespace
 
 const KernelSet* avx2_kernels() noexcept {
-  const bool runs = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi") != 0 &&
-                    __builtin_cpu_supports("bmi2") != 0 && __builtin_cpu_supports("popcnt") != 0;
+  const bool runs = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi") != 0 && __builtin_cpu_supports("bmi2") != 0 && __builtin_cpu_supports("f16c") != 0 && __builtin_cpu_supports("popcnt") != 0;
   return runs ? &kSet : nullptr;
 }
 #else

@@ -13,9 +13,15 @@
 namespace e2eio {
 namespace {
 
+#include "e2eio/kernels/flags_portable.inc.hpp"
 #include "e2eio/kernels/gaps_portable.inc.hpp"
 #include "e2eio/kernels/lines_portable.inc.hpp"
-// Written in terms of the above.
+#include "e2eio/kernels/runs_portable.inc.hpp"
+#include "e2eio/kernels/word.inc.hpp"
+// Then what is written in terms of these.
+#include "e2eio/kernels/gaps_scalar.inc.hpp"
+#include "e2eio/kernels/words_portable.inc.hpp"
+// And what is written in terms of those.
 #include "e2eio/kernels/generic.inc.hpp"
 constexpr KernelSet kSet = make_kernel_set("scalar");
 

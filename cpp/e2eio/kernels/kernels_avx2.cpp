@@ -8,6 +8,7 @@
 #include "e2eio/kernels/kernel_set.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define E2EIO_HAVE_AVX2 1
 #endif
@@ -42,7 +43,15 @@ constexpr KernelSet kSet = make_kernel_set("avx2");
 }  // namespace
 
 const KernelSet* avx2_kernels() noexcept {
-  const bool runs = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi") != 0 && __builtin_cpu_supports("bmi2") != 0 && __builtin_cpu_supports("f16c") != 0 && __builtin_cpu_supports("popcnt") != 0;
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  // Not every compiler's __builtin_cpu_supports() knows "f16c".
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  const bool runs = f16c && __builtin_cpu_supports("avx2") != 0 &&
+                    __builtin_cpu_supports("bmi") != 0 && __builtin_cpu_supports("bmi2") != 0 &&
+                    __builtin_cpu_supports("popcnt") != 0;
   return runs ? &kSet : nullptr;
 }
 #else

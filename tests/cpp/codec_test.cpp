@@ -295,7 +295,7 @@ TEST(ImageCodec, RefusesOrDecodesEveryMutationOfARecordWithoutCodes) {
   mutate_and_decode(good, shape, nullptr);
 }
 
-TEST(ImageCodec, RefusesPaddingBitsThatAreSet) {
+TEST(ImageCodec, RefusesLanesThatAreNotUsedUpExactly) {
   const ImageShape shape{1, 4, 4};
   SymbolCounts counts{};
   counts[0] = 2;
@@ -317,6 +317,16 @@ TEST(ImageCodec, RefusesPaddingBitsThatAreSet) {
     bad.back() = static_cast<std::byte>(1U << bit);
     EXPECT_THROW((void)decode(bad, shape, &book), Error) << "bit " << bit;
   }
+  Bytes too_long = good;
+  too_long[4] = std::byte{2};
+  too_long.push_back(std::byte{0});
+  EXPECT_THROW((void)decode(too_long, shape, &book), Error);
+  Bytes too_short = good;
+  too_short[4] = std::byte{0};
+  too_short.pop_back();
+  EXPECT_THROW((void)decode(too_short, shape, &book), Error);
+  const CodeBook none;
+  EXPECT_THROW((void)decode(good, shape, &none), Error);
 }
 
 TEST(ImageScanTest, FindsTheSamePixelsInEveryOrderAndPrecision) {

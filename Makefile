@@ -23,7 +23,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 CPP_SOURCES := CMakeLists.txt $(shell find cmake cpp -type f 2>/dev/null)
 CPP_LINTED = $(shell find cpp/e2eio cpp/bind -name '*.cpp')
-CPP_FORMATTED = $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
+CPP_FORMATTED = $(shell find cpp tests/cpp benchmarks/kernels -name '*.cpp' -o -name '*.hpp')
 # Where scikit-build-core builds the extension; its compile commands cover the core and the binding.
 EXTENSION_BUILD = $(dir $(firstword $(wildcard build/*/CMakeInit.txt)))
 
@@ -61,7 +61,7 @@ endef
 
 .PHONY: help
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: venv
 venv: $(VENV)/.tools ## make .venv with the build tools
@@ -125,6 +125,32 @@ demo: $(VENV)/.built $(VENV)/.test ## show what e2eio does on this machine; DATA
 test: cpp-test $(VENV)/.built $(VENV)/.test ## run all tests, C++ and Python
 	@echo "== running the Python tests"
 	$(BIN)/pytest $(PYTEST_ARGS)
+	echo "== counting the instructions of a jet"
+	$(BIN)/python benchmarks/instructions.py
+
+.PHONY: instructions
+instructions: $(VENV)/.tools ## count the instructions of a jet and compare with the figures
+	@$(SYSTEM)
+	need_command valgrind valgrind
+	install_missing
+	$(BIN)/python benchmarks/instructions.py
+
+.PHONY: kernel-speed
+kernel-speed: $(VENV)/.built ## time every kernel; then render docs/performance.md
+	@$(SYSTEM)
+	need_header benchmark/benchmark.h libbenchmark-dev
+	install_missing
+	$(BIN)/python benchmarks/kernel_speed.py
+	$(BIN)/python benchmarks/render.py
+
+.PHONY: aarch64
+aarch64: ## run the tests of the kernels for aarch64, under qemu
+	@$(SYSTEM)
+	need_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+	need_command qemu-aarch64 qemu-user
+	need_header gtest/gtest.h libgtest-dev
+	install_missing
+	tests/aarch64.sh
 
 .PHONY: gtest
 gtest:

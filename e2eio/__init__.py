@@ -15,7 +15,7 @@ from e2eio import errors, transforms
 from e2eio.errors import E2eioError
 
 try:
-    from e2eio._core import kernels
+    from e2eio._core import kernel_set, kernels
 except ModuleNotFoundError as error:
     if error.name != "e2eio._core":
         raise
@@ -45,6 +45,7 @@ __all__ = [
     "__version__",
     "convert",
     "errors",
+    "kernel_set",
     "kernels",
     "transforms",
     "write",

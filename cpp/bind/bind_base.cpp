@@ -17,14 +17,27 @@ std::span<std::byte> memory_at(std::uintptr_t address, std::size_t n_bytes) {
 }  // namespace
 
 void register_base(py::module_& module) {
-  module.def("kernels", [] {
-    std::vector<std::string> names;
-    for (const KernelSet* set : available_kernels()) {
-      names.emplace_back(set->name);
-    }
-    return names;
-  });
-  module.def("kernel_set", [] { return std::string(selected_kernels().name); });
+  module.def(
+      "kernels",
+      [] {
+        std::vector<std::string> names;
+        for (const KernelSet* set : available_kernels()) {
+          names.emplace_back(set->name);
+        }
+        return names;
+      },
+      "Names of the kernel sets that this build holds and this CPU runs, best first.\n\n"
+      "A set holds every hot loop for one instruction set: \"avx512\", \"avx2\", \"neon\" and, on\n"
+      "every machine, last, \"scalar\". All give the same bits. kernel_set() is the one in use.\n\n"
+      ">>> e2eio.kernels()[-1]\n"
+      "'scalar'");
+  module.def(
+      "kernel_set", [] { return std::string(selected_kernels().name); },
+      "Name of the kernel set that a Loader or Dataset made now uses.\n\n"
+      "The best one, or the one that the environment variable E2EIO_KERNELS names.\n\n"
+      "Raises e2eio.errors.ConfigError if E2EIO_KERNELS names a set that is not in kernels().\n\n"
+      ">>> e2eio.kernel_set() in e2eio.kernels()\n"
+      "True");
   module.def("usable_cores", &usable_cores);
   module.def(
       "crc32c",

@@ -21,11 +21,11 @@ std::vector<std::uint32_t> hard_words(std::size_t n, std::mt19937& random) {
   std::vector<std::uint32_t> words;
   for (const std::uint32_t sign : {0U, 0x80000000U}) {
     for (const std::uint32_t magnitude :
-         {0x00000000U, 0x00000001U, 0x007FFFFFU, 0x00800000U, 0x32FFFFFFU, 0x33000000U, 0x33000001U,
-          0x33800000U, 0x387FC000U, 0x387FE000U, 0x387FF000U, 0x387FFFFFU, 0x38800000U, 0x38801000U,
-          0x38803000U, 0x3F800000U, 0x3F808000U, 0x3F818000U, 0x477FE000U, 0x477FEFFFU, 0x477FF000U,
-          0x7F7FFFFFU, 0x7F800000U, 0x7F800001U, 0x7F801FFFU, 0x7F802000U, 0x7FBFFFFFU, 0x7FC00000U,
-          0x7FFFFFFFU}) {
+         {0x00000000U, 0x00000001U, 0x007FFFFFU, 0x00800000U, 0x32FFFFFFU, 0x33000000U,
+          0x33000001U, 0x33800000U, 0x387FC000U, 0x387FE000U, 0x387FF000U, 0x387FFFFFU,
+          0x38800000U, 0x38801000U, 0x38803000U, 0x3F800000U, 0x3F808000U, 0x3F818000U,
+          0x477FE000U, 0x477FEFFFU, 0x477FF000U, 0x7F7FFFFFU, 0x7F800000U, 0x7F800001U,
+          0x7F801FFFU, 0x7F802000U, 0x7FBFFFFFU, 0x7FC00000U, 0x7FFFFFFFU}) {
       words.push_back(sign | magnitude);
     }
   }
@@ -145,10 +145,8 @@ TEST_P(KernelSets, CastEveryUpperHalfWithHardLowerHalves) {
 TEST_P(KernelSets, CastAtEveryLength) {
   for (const auto cast : {&KernelSet::cast_float16, &KernelSet::cast_bfloat16}) {
     expect_equal<std::uint32_t, std::uint16_t>(
-        hard_words(4000, random_),
-        [&](const KernelSet& set, std::size_t n, const std::uint32_t* in, std::uint16_t* out) {
-          (set.*cast)(in, n, out);
-        });
+        hard_words(4000, random_), [&](const KernelSet& set, std::size_t n, const std::uint32_t* in,
+                                       std::uint16_t* out) { (set.*cast)(in, n, out); });
   }
 }
 
@@ -197,8 +195,8 @@ TEST_P(KernelSets, KeepBitsOfWhatIsNotReplaced) {
   EXPECT_EQ(words, (std::vector<std::uint32_t>{nan, minus_zero, 0x3F800000U, 0x40000000U, 1U}));
   words = source;
   set_.replace_above(words.data(), words.size(), 0.0F, 2.0F);
-  EXPECT_EQ(words, (std::vector<std::uint32_t>{nan, minus_zero, 0x40000000U, 0xBF800000U,
-                                               0x40000000U}));
+  EXPECT_EQ(words,
+            (std::vector<std::uint32_t>{nan, minus_zero, 0x40000000U, 0xBF800000U, 0x40000000U}));
 }
 
 TEST_P(KernelSets, DecodeGapsWithinTheirMemory) {

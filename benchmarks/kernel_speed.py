@@ -65,6 +65,14 @@ class Report:
     rows: list[KernelRow] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """What google-benchmark tells."""
+
+    runs: list[dict[str, object]]
+    caches: list[dict[str, object]]
+
+
 def condense(runs: Iterable[Mapping[str, object]]) -> list[KernelRow]:
     """Take the median over the repetitions of each benchmark, in order of appearance.
 
@@ -125,8 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     compiler = PROGRAM.with_name("compiler.txt").read_text(encoding="utf-8").strip()
     options = {"quick": told.quick, "filter": told.filter}
-    report = Report(describe(), options, compiler, measured["context"]["caches"])
-    report.rows = condense(measured["benchmarks"])
+    report = Report(describe(), options, compiler, measured.caches)
+    report.rows = condense(measured.runs)
     _print(report.rows)
     stamp = time.strftime("%Y-%m-%d-%H%M%S")
     folder = told.out or ROOT / "benchmarks" / "results" / f"{stamp}-kernel_speed"
@@ -150,7 +158,7 @@ def _build() -> None:
         )
 
 
-def _measure(quick: bool, names: str) -> dict[str, dict[str, list[dict[str, object]]]]:
+def _measure(quick: bool, names: str) -> Measured:
     """Run all, repetitions in random order: what else the machine does then hits all alike."""
     command = [
         str(PROGRAM),
@@ -161,8 +169,8 @@ def _measure(quick: bool, names: str) -> dict[str, dict[str, list[dict[str, obje
         "--benchmark_format=json",
     ]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    measured: dict[str, dict[str, list[dict[str, object]]]] = json.loads(done.stdout)
-    return measured
+    told = json.loads(done.stdout)
+    return Measured(told["benchmarks"], told["context"]["caches"])
 
 
 def _print(rows: Iterable[KernelRow]) -> None:

@@ -31,10 +31,10 @@ TITLE = """\
 Written by `python benchmarks/render.py` from the newest file of each kind in `benchmarks/results`; do not edit.
 """
 KERNELS = """\
-Cycles are those of the reference clock (constant rate), medians over the repetitions. An item is what the kernel makes one of: a
-symbol, a position, a word, a pixel or square of pixels, a cache line. "Of the limit" is the time in which a plain copy within the first
-cache moves the same bytes (for `stream_lines`: in which non-temporal stores clear the same lines of memory), over the time taken.
-From a half on, moving the bytes is what bounds the kernel; below, its instructions and their waiting for each other.
+Cycles are those of the reference clock (constant rate), medians over the repetitions. An item is what the kernel makes one of:
+a symbol, a position, a word, a pixel or square of pixels, a cache line. "Of the limit" is the time in which a plain copy within
+the first cache moves the same bytes (for `stream_lines`: in which non-temporal stores clear as many lines of memory), over the
+time taken. From a half on, moving bytes is what bounds the kernel; below, its instructions and their waiting for each other.
 """
 MOVING = 0.5  # of the limit, from where on moving bytes is said to bound
 
@@ -134,11 +134,12 @@ def _write_instructions(path: Path) -> str:
 
 def _share_of_limit(row: Result, memory: Mapping[str, Result]) -> float | None:
     """Time that moving the bytes takes at best, over the time taken; None if not measured."""
-    if row["kernel"] == "stream_lines":
-        clear = memory.get("clear_nontemporal/memory")
-        return clear and float(clear["cycles_per_item"] / row["cycles_per_item"])
-    copy = memory.get("copy/first cache")
-    return copy and float(copy["cycles_per_byte"] / row["cycles_per_byte"])
+    lines = row["kernel"] == "stream_lines"
+    best = memory.get("clear_nontemporal/memory" if lines else "copy/first cache")
+    if best is None:
+        return None
+    key = "cycles_per_item" if lines else "cycles_per_byte"
+    return float(best[key]) / float(row[key])
 
 
 # Kind of result: title of its section, and what writes it.

@@ -52,8 +52,8 @@ int main() {
     e2eio::DecodedImage image;
     const e2eio::ZeroedMemory out(kJets * geometry.sample_bytes());
     std::vector<std::uint64_t> written(kJets * geometry.sample_words(), 0);
-    const Work work{&decoder,   &staging,                &image,  &jets,
-                    out.data(), geometry.sample_bytes(), &written};
+    const Work work{&decoder, &staging, &image, &jets, out.data(), geometry.sample_bytes(),
+                    &written};
     e2eio_decode_counted(&work);
     std::uint64_t sum = 0;  // tells whether two sets have written the same
     for (std::size_t i = 0; i < out.n_bytes(); i += 4) {

@@ -76,8 +76,7 @@ inline ChannelScan filled(const Grid& grid, std::uint32_t block,
   const std::uint32_t edge = grid.side() / block;
   std::vector<std::array<std::uint32_t, 2>> pixels;
   for (std::size_t i = 0; i < native.size(); ++i) {
-    const std::uint32_t first =
-        (native[i] / edge * grid.side() + native[i] % edge) * block;
+    const std::uint32_t first = (native[i] / edge * grid.side() + native[i] % edge) * block;
     for (std::uint32_t k = 0; k < block * block; ++k) {
       pixels.push_back({first + k / block * grid.side() + k % block, words[i]});
     }
@@ -118,8 +117,9 @@ inline std::vector<ChannelScan> make_jet(Random& random, const Grid& grid) {
   for (int layer = 0; layer < 3; ++layer) {
     const auto hits = native_pixels(random, kHits / 3, grid.side());
     jet.push_back(filled(grid, 1, hits, words_of(hits.size(), [&] {
-      return random.below(12) == 0 ? 0x40000000U : 0x3F800000U;  // 2 hits, or 1
-    })));
+                           return random.below(12) == 0 ? 0x40000000U
+                                                        : 0x3F800000U;  // 2 hits, or 1
+                         })));
   }
   return jet;
 }

@@ -136,8 +136,7 @@ void add_symbols(const KernelSet& set, const Channel& channel, PlaneRole role,
         const Coded& coded = jets[jet];
         LaneSet lanes = coded.lanes;
         lanes.record = bytes_of(&coded.record);
-        set.decode_symbols(lanes, code.table.entries(), code.table.bits(), coded.n,
-                           symbols.data());
+        set.decode_symbols(lanes, code.table.entries(), code.table.bits(), coded.n, symbols.data());
         return Touched{coded.n, coded.record.size() + coded.n};
       });
 }
@@ -165,7 +164,8 @@ void add_words(const KernelSet& set, std::size_t n, const std::string& input) {
   const std::string suffix = "/" + input + "/" + std::string(set.name);
   std::vector<std::uint8_t> bytes(4 * n);
   Random random(n);
-  std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<std::uint8_t>(random.next()); });
+  std::generate(bytes.begin(), bytes.end(),
+                [&] { return static_cast<std::uint8_t>(random.next()); });
   add("merge_float32" + suffix, [&set, n, bytes, words = words_of(n)](std::size_t) mutable {
     const std::uint8_t* const p = bytes.data();
     set.merge_float32({p, p + n, p + 2 * n, p + 3 * n}, n, words.data());
@@ -292,28 +292,29 @@ void add_stage(const KernelSet& set, const Channel& channel) {
     };
   });
   for (const bool stream : {true, false}) {
-    add_made((stream ? "stream_lines" : "store_lines") + suffix, [&set, &channel, stream]() -> Once {
-      // Batches lie far beyond the caches, or within them.
-      const std::size_t n_bytes = stream ? kMemory : kSecondCache;
-      const std::size_t n_places = 1 + n_bytes / (std::size_t{4} * channel.side * channel.side);
-      return [stage = std::make_shared<Stage>(set, channel, n_places), stream](std::size_t jet) {
-        return stage->transfer(jet, stream);
-      };
-    });
+    add_made(
+        (stream ? "stream_lines" : "store_lines") + suffix, [&set, &channel, stream]() -> Once {
+          // Batches lie far beyond the caches, or within them.
+          const std::size_t n_bytes = stream ? kMemory : kSecondCache;
+          const std::size_t n_places = 1 + n_bytes / (std::size_t{4} * channel.side * channel.side);
+          return [stage = std::make_shared<Stage>(set, channel, n_places),
+                  stream](std::size_t jet) { return stage->transfer(jet, stream); };
+        });
   }
   if (channel.jets[0].block > 1) {
     std::vector<std::vector<std::uint32_t>> positions;
     for (std::size_t jet = 0; jet < kJets; ++jet) {
       positions.push_back(image_positions(channel, jet));
     }
-    add("place_blocks" + suffix, [&set, &channel, positions,
-                                  some = std::vector<std::uint32_t>(1U << 12U)](std::size_t jet) mutable {
-      const std::uint32_t block = channel.jets[jet].block;
-      std::copy(positions[jet].begin(), positions[jet].end(), some.begin());
-      set.place_blocks(some.data(), positions[jet].size(), channel.side / block, channel.side,
-                       block);
-      return Touched{positions[jet].size(), 8 * positions[jet].size()};
-    });
+    add("place_blocks" + suffix,
+        [&set, &channel, positions,
+         some = std::vector<std::uint32_t>(1U << 12U)](std::size_t jet) mutable {
+          const std::uint32_t block = channel.jets[jet].block;
+          std::copy(positions[jet].begin(), positions[jet].end(), some.begin());
+          set.place_blocks(some.data(), positions[jet].size(), channel.side / block, channel.side,
+                           block);
+          return Touched{positions[jet].size(), 8 * positions[jet].size()};
+        });
   }
 }
 

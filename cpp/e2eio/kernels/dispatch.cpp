@@ -31,9 +31,10 @@ const KernelSet& selected_kernels() {
     names += names.empty() ? "" : ", ";
     names += set->name;
   }
-  throw Error(ErrorKind::kInvalidArgument,
-              cat("E2EIO_KERNELS: kernel set '", wanted, "' is unknown or not for this machine; "
-                  "expected one of ", names, ", or nothing for the best"));
+  throw Error(ErrorKind::kInvalidArgument, cat("E2EIO_KERNELS: kernel set '", wanted,
+                                               "' is unknown or not for this machine; "
+                                               "expected one of ",
+                                               names, ", or nothing for the best"));
 }
 
 }  // namespace e2eio

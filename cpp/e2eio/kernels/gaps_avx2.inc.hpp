@@ -54,8 +54,8 @@ GapResult decode_gap_vectors(const std::uint8_t* low, const std::uint8_t* high,
       escapes = _mm_cmpeq_epi16(gaps, _mm_set1_epi16(kNarrowEscapes));
       ends = sum_narrow(_mm_add_epi16(_mm_add_epi16(gaps, _mm_set1_epi16(1)), escapes));
     }
-    const auto skipped = static_cast<unsigned>(
-        _mm_movemask_epi8(_mm_packs_epi16(escapes, _mm_setzero_si128())));
+    const auto skipped =
+        static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(escapes, _mm_setzero_si128())));
     const unsigned stored = ~skipped & 0xFFU;
     const __m256i at = _mm256_add_epi32(ends, _mm256_set1_epi32(static_cast<int>(next - 1)));
     const __m256i order = _mm256_cvtepu8_epi32(load_eight(kSetBits[stored].data()));

@@ -36,16 +36,13 @@ GapResult decode_gap_vectors(const std::uint8_t* low, const std::uint8_t* high,
       const __m512i wide = _mm512_cvtepu16_epi32(gaps);
       ends = sum_wide(_mm512_mask_add_epi32(wide, stored, wide, _mm512_set1_epi32(1)));
     } else {
-      stored =
-          _mm256_mask_cmpneq_epi16_mask(valid, low_bytes, _mm256_set1_epi16(kNarrowEscapes));
-      ends = sum_narrow(
-          _mm256_mask_add_epi16(low_bytes, stored, low_bytes, _mm256_set1_epi16(1)));
+      stored = _mm256_mask_cmpneq_epi16_mask(valid, low_bytes, _mm256_set1_epi16(kNarrowEscapes));
+      ends = sum_narrow(_mm256_mask_add_epi16(low_bytes, stored, low_bytes, _mm256_set1_epi16(1)));
     }
     const __m512i at = _mm512_add_epi32(ends, _mm512_set1_epi32(static_cast<int>(next - 1)));
     _mm512_storeu_si512(positions + count, _mm512_maskz_compress_epi32(stored, at));
     count += static_cast<std::uint32_t>(std::popcount(static_cast<std::uint32_t>(stored)));
-    next += static_cast<std::uint32_t>(
-        _mm_extract_epi32(_mm512_extracti32x4_epi32(ends, 3), 3));
+    next += static_cast<std::uint32_t>(_mm_extract_epi32(_mm512_extracti32x4_epi32(ends, 3), 3));
   }
   return {next, count};
 }

@@ -36,11 +36,13 @@ struct PixelTarget {
 
 // Whole cache lines of a staged sample, and where they go.
 struct LineTransfer {
-  std::byte* staged = nullptr;      // line 0; all zero again afterwards
-  std::byte* out = nullptr;         // line 0; a multiple of 64 bytes, like `staged`
-  std::uint8_t* touched = nullptr;  // 64 * n_words flags: lines that hold something; zero afterwards
-  std::uint64_t* written = nullptr;  // n_words masks: in, lines of `out` that are not zero; out, `touched`
-  std::size_t n_words = 0;           // of 64 lines each
+  std::byte* staged = nullptr;  // line 0; all zero again afterwards
+  std::byte* out = nullptr;     // line 0; a multiple of 64 bytes, like `staged`
+  std::uint8_t* touched =
+      nullptr;  // 64 * n_words flags: lines that hold something; zero afterwards
+  std::uint64_t* written =
+      nullptr;              // n_words masks: in, lines of `out` that are not zero; out, `touched`
+  std::size_t n_words = 0;  // of 64 lines each
 };
 
 // Thread rule: constant after start-up; any thread.

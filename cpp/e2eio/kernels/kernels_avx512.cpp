@@ -19,13 +19,17 @@ namespace e2eio {
 namespace {
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,f16c,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"))), apply_to = function)
+#pragma clang attribute push(                                                                           \
+    __attribute__((target(                                                                              \
+        "avx2,bmi,bmi2,f16c,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 // GCC 12 to 14 take the undefined registers of their own headers for mistakes (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC target("avx2,bmi,bmi2,f16c,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")
+#pragma GCC target( \
+    "avx2,bmi,bmi2,f16c,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")
 #endif
 #include "e2eio/kernels/gaps_portable.inc.hpp"
 #include "e2eio/kernels/runs_avx2.inc.hpp"
@@ -45,7 +49,10 @@ constexpr KernelSet kSet = make_kernel_set("avx512");
 }  // namespace
 
 const KernelSet* avx512_kernels() noexcept {
-  const bool runs = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vbmi") != 0 && __builtin_cpu_supports("avx512vbmi2") != 0 && __builtin_cpu_supports("bmi2") != 0;
+  const bool runs =
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+      __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vbmi") != 0 &&
+      __builtin_cpu_supports("avx512vbmi2") != 0 && __builtin_cpu_supports("bmi2") != 0;
   return runs ? &kSet : nullptr;
 }
 #else

@@ -63,8 +63,8 @@ void merge_float32(const std::array<const std::uint8_t*, 4>& planes, std::size_t
   by_eights(i, n, [=](std::size_t k) {
     const __m128i low = _mm_unpacklo_epi8(load_half_line(p0 + k), load_half_line(p1 + k));
     const __m128i high = _mm_unpacklo_epi8(load_half_line(p2 + k), load_half_line(p3 + k));
-    store_rotated(words + k, _mm256_set_m128i(_mm_unpackhi_epi16(low, high),
-                                              _mm_unpacklo_epi16(low, high)));
+    store_rotated(words + k,
+                  _mm256_set_m128i(_mm_unpackhi_epi16(low, high), _mm_unpacklo_epi16(low, high)));
   });
 }
 
@@ -131,8 +131,8 @@ void cast_bfloat16(const std::uint32_t* words, std::size_t n, std::uint16_t* out
     const __m256i is_nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7F800000));
     const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
     const __m256i result = _mm256_blendv_epi8(rounded, quiet, is_nan);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + k),
-                     _mm_packus_epi32(_mm256_castsi256_si128(result),
-                                      _mm256_extracti128_si256(result, 1)));
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(out + k),
+        _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1)));
   });
 }

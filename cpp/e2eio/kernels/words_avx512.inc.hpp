@@ -84,12 +84,11 @@ void merge_float16(const std::array<const std::uint8_t*, 2>& planes, std::size_t
     __m512i widened = _mm512_castps_si512(_mm512_cvtph_ps(halves));
     // The conversion sets the first bit of a signalling NaN; here all bits are the source's.
     const __m256i exponent = _mm256_set1_epi16(0x7C00);
-    const __mmask16 special =
-        _mm256_cmpeq_epi16_mask(_mm256_and_si256(halves, exponent), exponent);
+    const __mmask16 special = _mm256_cmpeq_epi16_mask(_mm256_and_si256(halves, exponent), exponent);
     const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 13);
     // Where the third operand has a one, the second decides; elsewhere the first does.
-    widened = _mm512_mask_ternarylogic_epi32(widened, special, bits,
-                                             _mm512_set1_epi32(0x400000), 0xD8);
+    widened =
+        _mm512_mask_ternarylogic_epi32(widened, special, bits, _mm512_set1_epi32(0x400000), 0xD8);
     store_words(valid, words + i, widened);
   });
 }

@@ -31,10 +31,9 @@ void merge_float32(const std::array<const std::uint8_t*, 4>& planes, std::size_t
     const uint8x16_t b2 = vld1q_u8(p2 + i);
     const uint8x16_t b3 = vld1q_u8(p3 + i);
     // Words rotate while they are planes still: each byte takes a bit of the next.
-    const uint8x16x4_t rotated{{vsliq_n_u8(vshrq_n_u8(b0, 1), b1, 7),
-                                vsliq_n_u8(vshrq_n_u8(b1, 1), b2, 7),
-                                vsliq_n_u8(vshrq_n_u8(b2, 1), b3, 7),
-                                vsliq_n_u8(vshrq_n_u8(b3, 1), b0, 7)}};
+    const uint8x16x4_t rotated{
+        {vsliq_n_u8(vshrq_n_u8(b0, 1), b1, 7), vsliq_n_u8(vshrq_n_u8(b1, 1), b2, 7),
+         vsliq_n_u8(vshrq_n_u8(b2, 1), b3, 7), vsliq_n_u8(vshrq_n_u8(b3, 1), b0, 7)}};
     vst4q_u8(reinterpret_cast<std::uint8_t*>(words + i), rotated);
   });
 }

@@ -23,8 +23,8 @@ void transfer_lines(const LineTransfer& transfer) noexcept {
       n_fresh += list_bits(now, base, fresh.data() + n_fresh);
       n_stale += list_bits(gone, base, stale.data() + n_stale);
     }
-    std::byte* const out = transfer.out + 64 * 64 * first;
-    std::byte* const staged = transfer.staged + 64 * 64 * first;
+    std::byte* const out = transfer.out + std::size_t{64} * 64 * first;
+    std::byte* const staged = transfer.staged + std::size_t{64} * 64 * first;
     for (std::size_t i = 0; i < n_fresh; ++i) {
       kCopy(staged + 64 * std::size_t{fresh[i]}, out + 64 * std::size_t{fresh[i]});
     }

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import statistics
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_speed
 from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, ToySource, derive
 from harness.environment import Environment, describe
@@ -26,6 +28,7 @@ from harness.memory import grow_over_epochs, time_first_batches
 from harness.report import Ratio, Row, compare, print_table, summarise
 from harness.rounds import measure
 from harness.sizes import weigh_formats
+from large_shard import write_empty_samples  # beside the tests; open_speed says where
 
 __all__ = ["Figure", "Report", "main", "run"]
 
@@ -233,20 +236,20 @@ def _measure_sizes(derived: Derived, resolution: int, report: Report) -> None:
 
 
 def _measure_open(options: Options, work: Path) -> list[Figure]:
-    from open_speed import measure_open
-
     _tell(f"opening a shard of {options.samples:,} samples")
-    opened = measure_open(options.samples, work)
+    path = work / "large.e2e"
+    write_empty_samples(path, options.samples)
+    try:
+        found = open_speed.measure(path, 5)
+    finally:
+        path.unlink()
+    seconds = sorted(each["seconds"] for each in found)
+    memory = max(each["mib"] for each in found)
     name = f"opening {options.samples:,} samples"
+    median = statistics.median(seconds)
     return [
-        Figure(name, opened.seconds, "s", "< 1", opened.seconds < 1),
-        Figure(
-            f"{name}: memory besides the offsets",
-            opened.extra_mib,
-            "MiB",
-            "< 64",
-            opened.extra_mib < 64,
-        ),
+        Figure(name, median, "s", "< 1", median < 1, [seconds[0], seconds[-1]]),
+        Figure(f"{name}: memory besides the offsets", memory, "MiB", "< 64", memory < 64),
     ]
 
 

@@ -244,7 +244,12 @@ def test_two_iterators_at_once_are_independent(path: Path, images: NDArray[np.fl
 
 
 def threads_now() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
+    """Count this process's threads once the number has stayed for a while: ended ones linger."""
+    counts = [len(list(Path("/proc/self/task").iterdir()))]
+    while len(counts) < 5 or len(set(counts[-5:])) > 1:
+        time.sleep(0.01)
+        counts.append(len(list(Path("/proc/self/task").iterdir())))
+    return counts[-1]
 
 
 def test_threads_start_late_and_end_with_the_loader(path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import open_speed
 from harness.contender import ContenderError, Inputs
-from harness.data import DataError, Derived, ToySource, derive
+from harness.data import DataError, Derived, ToySource, derive_shards
 from harness.environment import Environment, describe
 from harness.memory import grow_over_epochs, time_first_batches
 from harness.report import Ratio, Row, compare, print_table, summarise
@@ -104,7 +104,7 @@ def run(options: Options, work: Path) -> Report:
             folder.mkdir(parents=True, exist_ok=True)
             _tell(f"x{resolution}: writing {options.jets[resolution]} jets")
             source = ToySource(resolution)
-            derived[resolution] = derive(source, options.jets[resolution], folder, {"e2eio"})
+            derived[resolution] = derive_shards(source, options.jets[resolution], folder)
     for resolution in (1, 3):
         if f"x{resolution}" in options.parts:
             _measure_rates(options, derived[resolution], resolution, report)
@@ -309,7 +309,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, argparse.Namespa
     quick = told.quick
     options = Options(
         parts=parts,
-        jets={1: 256, 3: 64} if quick else {1: 2048, 3: 1024},
+        jets={1: 256, 3: 64} if quick else {1: 8192, 3: 2048},
         rounds=min(told.rounds, 3) if quick else told.rounds,
         seconds=0.3 if quick else 1.0,
         epochs=50 if quick else 1000,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from contenders.e2eio_dense import E2eioContender
-from harness.contender import Contender, Inputs, verify_epoch
+from harness.contender import Batch, Contender, Inputs, verify_epoch
 
 __all__ = ["create"]
 
@@ -21,11 +21,16 @@ class WireContender(E2eioContender):
 
     def verify(self, inputs: Inputs) -> int:
         def densify() -> Iterator[tuple[object, object]]:
-            for images, labels in self.batches(self.unit):
+            for labels, images in self.batches(self.unit):
                 wire: Any = images
                 yield np.asarray(wire.to_dense()), labels
 
         return verify_epoch(densify(), inputs)
+
+    def batches(self, n: int) -> Iterator[Batch]:
+        for images, labels in super().batches(n):
+            counted: Any = labels
+            yield counted, images  # the first is counted by its length
 
 
 def create() -> Contender:

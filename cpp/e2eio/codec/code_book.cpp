@@ -11,7 +11,7 @@ namespace {
 // A plane is coded if that saves more than this part of it; what saves less is noise.
 constexpr double kWorthwhile = 0.85;
 // Longer codes are used only if they save more than this: short ones have small tables.
-constexpr double kShorterCodes = 1.003;
+constexpr double kShorterCodes = 1.02;
 // A code that fits another plane nearly as well is shared: fewer tables in the first cache.
 constexpr double kSharedCodes = 1.005;
 

@@ -6,12 +6,6 @@ void store_zeros(std::byte* out) noexcept {
   _mm256_store_si256(to + 1, _mm256_setzero_si256());
 }
 
-void stream_zeros(std::byte* out) noexcept {
-  auto* const to = reinterpret_cast<__m256i*>(out);
-  _mm256_stream_si256(to, _mm256_setzero_si256());
-  _mm256_stream_si256(to + 1, _mm256_setzero_si256());
-}
-
 // Moves a line and leaves zeros behind.
 void store_line(std::byte* staged, std::byte* out) noexcept {
   auto* const from = reinterpret_cast<__m256i*>(staged);

@@ -13,12 +13,6 @@ inline void stream_pair(std::byte* out, uint8x16_t first, uint8x16_t second) noe
   __asm__("stnp %q1, %q2, [%0]" : : "r"(out), "w"(first), "w"(second) : "memory");
 }
 
-void stream_zeros(std::byte* out) noexcept {
-  const uint8x16_t zero = vdupq_n_u8(0);
-  stream_pair(out, zero, zero);
-  stream_pair(out + 32, zero, zero);
-}
-
 // Moves a line and leaves zeros behind.
 void store_line(std::byte* staged, std::byte* out) noexcept {
   const auto* const from = reinterpret_cast<const std::uint8_t*>(staged);

@@ -1,7 +1,5 @@
 // Cache lines for the baseline.
 
-void store_zeros(std::byte* out) noexcept { std::memset(out, 0, 64); }
-
 // Moves a line and leaves zeros behind.
 void store_line(std::byte* staged, std::byte* out) noexcept {
   std::memcpy(out, staged, 64);
@@ -10,13 +8,6 @@ void store_line(std::byte* staged, std::byte* out) noexcept {
 
 #if defined(__x86_64__)
 // SSE2 is part of the baseline.
-void stream_zeros(std::byte* out) noexcept {
-  auto* const to = reinterpret_cast<__m128i*>(out);
-  for (int i = 0; i < 4; ++i) {
-    _mm_stream_si128(to + i, _mm_setzero_si128());
-  }
-}
-
 void stream_line(std::byte* staged, std::byte* out) noexcept {
   auto* const from = reinterpret_cast<__m128i*>(staged);
   auto* const to = reinterpret_cast<__m128i*>(out);
@@ -26,6 +17,5 @@ void stream_line(std::byte* staged, std::byte* out) noexcept {
   }
 }
 #else
-void stream_zeros(std::byte* out) noexcept { store_zeros(out); }
 void stream_line(std::byte* staged, std::byte* out) noexcept { store_line(staged, out); }
 #endif

@@ -14,13 +14,14 @@ void place_blocks(std::uint32_t* positions, std::size_t n, std::uint32_t columns
   }
 }
 
-template <typename T>
+// kStride: elements from pixel to pixel, or 0 where it is that of the target.
+template <typename T, std::size_t kStride>
 void scatter_pixels(const PixelTarget& target, const std::uint32_t* positions, const T* values,
                     std::size_t n) noexcept {
   T* const plane = reinterpret_cast<T*>(target.plane);
   const auto shift = static_cast<std::size_t>(target.plane - target.origin);
   std::uint8_t* const touched = target.touched;
-  const std::size_t stride = target.stride;
+  const std::size_t stride = kStride == 0 ? target.stride : kStride;
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t element = positions[i] * stride;
     plane[element] = values[i];
@@ -73,8 +74,10 @@ void scatter_strided_blocks(const PixelTarget& target, const std::uint32_t* posi
 template <typename T>
 void scatter(const PixelTarget& target, const std::uint32_t* positions, const T* values,
              std::size_t n) noexcept {
-  if (target.block == 1) {
-    scatter_pixels(target, positions, values, n);
+  if (target.block == 1 && target.stride == 1) {
+    scatter_pixels<T, 1>(target, positions, values, n);
+  } else if (target.block == 1) {
+    scatter_pixels<T, 0>(target, positions, values, n);
   } else if (target.stride > 1) {
     scatter_strided_blocks(target, positions, values, n);
   } else if (target.block == 3) {  // ECAL crystals at x3

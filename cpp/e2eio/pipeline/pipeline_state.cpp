@@ -89,8 +89,8 @@ double seconds_between(std::chrono::steady_clock::time_point begin,
 PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const PipelineConfig& configured)
     : shards(std::move(set)),
       config(configured),
-      geometry(batch_geometry(shards->schema(), config.channels, config.dtype,
-                              config.channels_last, config.transforms.get())),
+      geometry(batch_geometry(shards->schema(), config.channels, config.dtype, config.channels_last,
+                              config.transforms.get())),
       kernels(&selected_kernels()),
       plan(with_samples(config.plan, shards->n_samples())),
       store(config.form, geometry, slot_samples(config.plan, shards->n_samples()),
@@ -161,9 +161,8 @@ std::uint64_t PipelineState::fill_run(Job& job, Worker& worker, std::size_t firs
                       .ids = ids,
                       .records = worker.tap.take(job.number, first, ids),
                       .epoch = job.epoch};
-  return job.memory.slot != nullptr
-             ? worker.decoder.fill(*job.memory.slot, run, job.canary_key)
-             : worker.decoder.fill(*job.memory.sparse, run);
+  return job.memory.slot != nullptr ? worker.decoder.fill(*job.memory.slot, run, job.canary_key)
+                                    : worker.decoder.fill(*job.memory.sparse, run);
 }
 
 void PipelineState::finish_round(std::unique_lock<std::mutex>& lock, Job& job) {

@@ -12,11 +12,6 @@ namespace {
 // (docs/design/0006-lines.md).
 constexpr std::size_t kStreamedBatchBytes = std::size_t{4} << 20U;
 
-// A number below n, by the upper bits of a random one.
-std::size_t below(std::uint32_t random, std::size_t n) noexcept {
-  return static_cast<std::size_t>(std::uint64_t{random} * n >> 32U);
-}
-
 }  // namespace
 
 Slot::Slot(const BatchGeometry& geometry, std::size_t n_samples)
@@ -34,19 +29,25 @@ void Slot::choose_canaries(std::size_t i, std::uint64_t key, Canaries& canaries)
   const std::size_t part_bytes = geometry_.part_bytes();
   const std::size_t n_parts = geometry_.n_parts();
   const std::size_t part_words = geometry_.part_words();
-  for (std::size_t k = 0; k < canaries.size(); ++k) {
-    const std::uint64_t random = mix64(key + k);
-    const std::size_t number = below(static_cast<std::uint32_t>(random), n_parts);
+  // Steps of the golden ratio from a pseudo-random start: they spread evenly over the sample
+  // (D. Knuth, The Art of Computer Programming 3, section 6.4).
+  constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15U;
+  std::uint64_t at = mix64(key);
+  for (Line& canary : canaries) {
+    at += kGolden;
+    // The upper bits choose the part, what they leave over the line in it.
+    const std::uint64_t scaled = (at >> 32U) * n_parts;
+    const std::size_t number = scaled >> 32U;
     const std::byte* const begin = part(i, number);
     const auto shift = static_cast<std::size_t>(begin - data()) % kLineBytes;
     const std::size_t first = shift == 0 ? 0 : 1;
     const std::size_t end = (shift + part_bytes) / kLineBytes;
-    const std::size_t line =
-        first + below(static_cast<std::uint32_t>(random >> 32U), end > first ? end - first : 0);
     // A part of less than two lines may have none of its own: then there is nothing to look at.
-    canaries[k] = {.bytes = end > first ? begin - shift + line * kLineBytes : nullptr,
-                   .bit = number * part_words * 64 + line};
-    __builtin_prefetch(canaries[k].bytes, 0, 0);
+    const bool any = end > first;
+    const std::size_t line = first + ((scaled & 0xFFFFFFFFU) * (any ? end - first : 0) >> 32U);
+    canary = {.bytes = any ? begin - shift + line * kLineBytes : nullptr,
+              .bit = number * part_words * 64 + line};
+    __builtin_prefetch(canary.bytes, 0, 0);
   }
 }
 

@@ -36,6 +36,11 @@ a symbol, a position, a word, a pixel or square of pixels, a cache line. "Of the
 the first cache moves the same bytes (for `stream_lines`: in which non-temporal stores clear as many lines of memory), over the
 time taken. From a half on, moving bytes is what bounds the kernel; below, its instructions and their waiting for each other.
 """
+LIMITS = """\
+Jets per second in batches of 64, exact shuffle, page cache warm, a consumer that does nothing: medians over interleaved
+rounds, with the least and the most. Dense output in GB/s counts every pixel of a batch; what memory has to take is less: the
+lines that held something or do now. Ratios are paired round by round.
+"""
 MOVING = 0.5  # of the limit, from where on moving bytes is said to bound
 
 
@@ -132,6 +137,44 @@ def _write_instructions(path: Path) -> str:
     return "".join(parts)
 
 
+def _write_limits(result: Result) -> str:
+    table = [
+        "| what | jets/s | least - most | dense GB/s | e2eio is |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    ratios = {(each["peer"], each["resolution"]): each for each in result["ratios"]}
+    for row in result["rows"]:
+        edge = 125 * int(row["resolution"][1:])
+        gigabytes = row["samples_per_s"] * 4 * row["channels"] * edge * edge / 1e9
+        ratio = ratios.get((row["contender"], row["resolution"]))
+        sparse = row["contender"] == "e2eio_wire"
+        table.append(
+            f"| {row['resolution']} {row['title']} | {row['samples_per_s']:,.0f} "
+            f"| {row['samples_per_s_min']:,.0f} - {row['samples_per_s_max']:,.0f} "
+            f"| {'' if sparse else f'{gigabytes:.0f}'} "
+            f"| {_times(ratio)} |"
+        )
+    figures = ["| figure | value | least - most | target | |", "|---|---:|---:|---|---|"]
+    for figure in result["figures"]:
+        value = "" if figure["value"] is None else f"{figure['value']:.3g} {figure['unit']}"
+        spread = " - ".join(f"{each:.3g}" for each in figure["spread"])
+        reached = {True: "reached", False: "missed", None: ""}[figure["reached"]]
+        note = f" ({figure['note']})" if figure["note"] else ""
+        figures.append(
+            f"| {figure['name']}{note} | {value} | {spread} | {figure['target']} | {reached} |"
+        )
+    sizes = []
+    for label, formats in result["sizes"].items():
+        known = sorted((size, name) for name, size in formats.items() if not isinstance(size, str))
+        listed = ", ".join(f"{name} {size:,.0f}" for size, name in known)
+        sizes.append(f"Bytes per jet at {label}: {listed}.\n")
+    return "\n".join([LIMITS, *table, "", *figures, "", *sizes])
+
+
+def _times(ratio: Result | None) -> str:
+    return "" if ratio is None else f"{ratio['median']:.2f} x"
+
+
 def _share_of_limit(row: Result, memory: Mapping[str, Result]) -> float | None:
     """Time that moving the bytes takes at best, over the time taken; None if not measured."""
     lines = row["kernel"] == "stream_lines"
@@ -144,6 +187,7 @@ def _share_of_limit(row: Result, memory: Mapping[str, Result]) -> float | None:
 
 # Kind of result: title of its section, and what writes it.
 SECTIONS: dict[str, tuple[str, Callable[[Result], str]]] = {
+    "limits": ("Batches, and the limits of the machine", _write_limits),
     "kernel_speed": ("Kernels, and what bounds them", _write_kernels),
 }
 

@@ -67,8 +67,8 @@ class RollPhi(Transform):
     Parameters
     ----------
     max_shift : int or None
-        Shifts are uniform in [-max_shift, max_shift], in pixels. None: as far as the image goes, if `amount`
-        is not given.
+        Shifts are uniform in [-max_shift, max_shift], in pixels. None: half the width that the image has here, if
+        `amount` is not given.
     amount : int or None
         In its place: one shift for all, to the right.
     p : float
@@ -97,9 +97,9 @@ class RollPhi(Transform):
         """Return the core's specs."""
         if self.amount is not None:
             return [("roll_phi", number, self.p, [], [self.amount, self.amount, 1])]
-        width = target.schema.image.width * (target.granularity or 1)
-        width //= target.stored_granularity or 1
-        steps = (width // 2 if self.max_shift is None else self.max_shift) // self.step
+        if self.max_shift is None:  # the core knows how wide the image is here
+            return [("roll_phi", number, self.p, [], [self.step])]
+        steps = self.max_shift // self.step
         return [("roll_phi", number, self.p, [], [-steps, steps, self.step])]
 
 

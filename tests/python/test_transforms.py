@@ -254,6 +254,15 @@ def test_narrow_types_round_the_result(path: Path, images: Image, dtype: Any) ->
     assert torch.equal(got[~torch.isnan(got)], want[~torch.isnan(want)])
 
 
+@pytest.mark.parametrize("step", [1, 5])
+def test_rolls_go_as_far_as_the_image_is_wide_where_they_stand(
+    path: Path, images: Image, step: int
+) -> None:
+    chain = (t.Crop(25, 25, "centre"), t.RollPhi(step=step))
+    for epoch in range(4):
+        check(load(path, chain, epoch=epoch), expected(images, chain, epoch=epoch))
+
+
 chains = st.lists(st.sampled_from([each for chain in EXACT for each in chain]), max_size=5)
 
 

@@ -98,7 +98,7 @@ void TransformProgram::compile(const TransformSpec& spec, Step& step) {
       alignment_ = std::gcd(alignment_, step.from.height);
       break;
     case Kind::kRoll:
-      compile_roll(step);
+      compile_roll(spec, step);
       break;
     case Kind::kRotate:
       compile_rotation(step);
@@ -131,9 +131,14 @@ void TransformProgram::compile(const TransformSpec& spec, Step& step) {
   }
 }
 
-void TransformProgram::compile_roll(Step& step) {
-  const auto& [least, most, size] = step.integers;
+void TransformProgram::compile_roll(const TransformSpec& spec, Step& step) {
+  auto& [least, most, size] = step.integers;
   const std::int64_t width = step.from.width;
+  if (spec.integers.size() == 1) {  // only the step: as far as the image goes
+    size = spec.integers.front();
+    most = size < 1 ? 0 : width / 2 / size;
+    least = -most;
+  }
   if (least > most || size < 1 || least * size < -width || most * size > width) {
     refuse("roll_phi: shifts of ", least * size, " to ", most * size, " in steps of ", size,
            " pixels, expected at most the image's ", width, " columns");

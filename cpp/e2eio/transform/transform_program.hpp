@@ -71,7 +71,7 @@ class TransformProgram {
   static Kind kind_named(const std::string& op);
   void check_channels(const TransformSpec& spec) const;
   void compile(const TransformSpec& spec, Step& step);
-  void compile_roll(Step& step);
+  void compile_roll(const TransformSpec& spec, Step& step);
   void compile_rotation(Step& step);
   void compile_cut(const TransformSpec& spec, Step& step);
   void compile_cells(const TransformSpec& spec, Step& step) const;

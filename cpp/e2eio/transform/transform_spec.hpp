@@ -40,7 +40,8 @@ enum class ChannelRole : std::uint8_t {
 //   over_max       x / max * a, max over the channel
 //   over_sum       x / sum * a, sum over the channel
 //   flip_eta       sign changes
-//   roll_phi                                         least, most, step: by step * [least, most]
+//   roll_phi                                         least, most, step: by step * [least, most];
+//                                                    or step alone: by up to half the width
 //   rot90                                            least, most: quarter turns
 //   crop, pad                                        height, width, random (0 or 1)
 //   drop_channel   may be dropped

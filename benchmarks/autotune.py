@@ -21,6 +21,7 @@ from pathlib import Path
 import e2eio
 from e2eio.sim import ToyJets
 from harness.environment import Environment, describe
+from harness.progress import tell
 
 __all__ = ["Options", "Report", "Row", "main", "measure", "parse", "print_report"]
 
@@ -217,13 +218,13 @@ def main(arguments: list[str] | None = None) -> int:
     options, out, check = parse(arguments)
     with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
         path = Path(folder) / "jets"
-        _tell(f"writing {options.jets} toy jets")
+        tell(f"writing {options.jets} toy jets")
         jets = ToyJets(resolution=options.resolution)
         with e2eio.write(path, jets.schema) as writer:
             for begin in range(0, options.jets, _CHUNK):
                 writer.append(*jets.chunk(begin, min(begin + _CHUNK, options.jets)))
-        report = measure(options, path, _tell)
-    _tell("")
+        report = measure(options, path, tell)
+    tell("")
     print_report(report)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -293,11 +294,6 @@ def _timed(work: Consumer) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _tell(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, JetSource, ParquetJets, ToySource, derive
 from harness.environment import Environment, describe
 from harness.picture import draw
+from harness.progress import tell
 from harness.report import (
     Check,
     Ratio,
@@ -108,14 +109,14 @@ def run(options: Options) -> Report:
         n_jets = options.jets or _default_jets(source.resolution, options.quick)
         with _make_work_folder(options.work, resolution) as folder:
             report.data.append(f"{resolution}: {n_jets} jets, {source.description}")
-            _tell(
+            tell(
                 f"{resolution}: writing {n_jets} jets as {', '.join(sorted(formats)) or 'nothing'}"
             )
             derived = derive(source, n_jets, folder, formats)
             _measure(options, derived, resolution, report)
     report.checks = run_checks(report.ratios, report.storage)
     report.verdict = draw_verdict(report.rows, report.ratios)
-    _tell("")
+    tell("")
     return report
 
 
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = run(options)
     except (ContenderError, DataError) as error:
-        _tell("")
+        tell("")
         print(f"io_speed: {error}", file=sys.stderr)
         return 1
     print_report(report)
@@ -273,7 +274,7 @@ def _measure(options: Options, derived: Derived, resolution: str, report: Report
         inputs,
         n_rounds=options.rounds,
         seconds=options.seconds,
-        tell=lambda text: _tell(f"{resolution}: {text}"),
+        tell=lambda text: tell(f"{resolution}: {text}"),
     )
     rows = summarise(results, inputs, derived.bytes_per_sample, resolution)
     report.rows += rows
@@ -303,14 +304,6 @@ def _make_work_folder(work: Path | None, resolution: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tell(text: str) -> None:
-    """Show progress on one line of a terminal, or as lines of a log."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:

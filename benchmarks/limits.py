@@ -25,6 +25,7 @@ from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, ToySource, derive_shards
 from harness.environment import Environment, describe
 from harness.memory import grow_over_epochs, time_first_batches
+from harness.progress import tell
 from harness.report import Ratio, Row, compare, print_table, summarise
 from harness.rounds import measure
 from harness.sizes import weigh_formats
@@ -102,7 +103,7 @@ def run(options: Options, work: Path) -> Report:
         ):
             folder = work / f"x{resolution}"
             folder.mkdir(parents=True, exist_ok=True)
-            _tell(f"x{resolution}: writing {options.jets[resolution]} jets")
+            tell(f"x{resolution}: writing {options.jets[resolution]} jets")
             source = ToySource(resolution)
             derived[resolution] = derive_shards(source, options.jets[resolution], folder)
     for resolution in (1, 3):
@@ -132,7 +133,7 @@ def _measure_rates(options: Options, derived: Derived, resolution: int, report: 
         inputs,
         n_rounds=options.rounds,
         seconds=options.seconds,
-        tell=lambda text: _tell(f"{label}: {text}"),
+        tell=lambda text: tell(f"{label}: {text}"),
     )
     rows = summarise(results, inputs, derived.bytes_per_sample, label)
     ratios = compare(rows)
@@ -184,10 +185,10 @@ def _measure_start(options: Options, derived: Derived) -> list[Figure]:
     """Time first batches and watch the memory, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        _tell("first batches")
+        tell("first batches")
         times_ms = sorted(pool.apply(time_first_batches, (derived.files["e2eio"], 21)))
     with context.Pool(1) as pool:
-        _tell(f"memory over {options.epochs} epochs")
+        tell(f"memory over {options.epochs} epochs")
         growth_mb = pool.apply(grow_over_epochs, (derived.files["e2eio"], options.epochs))
     median = times_ms[len(times_ms) // 2]
     return [
@@ -211,7 +212,7 @@ def _measure_start(options: Options, derived: Derived) -> list[Figure]:
 
 def _measure_sizes(derived: Derived, resolution: int, report: Report) -> None:
     label = f"x{resolution}"
-    _tell(f"{label}: weighing formats")
+    tell(f"{label}: weighing formats")
     n = min(derived.n_samples, 256 if resolution == 1 else 64)
     images, _ = ToySource(resolution).chunk(0, n)
     sizes = weigh_formats(images)
@@ -236,7 +237,7 @@ def _measure_sizes(derived: Derived, resolution: int, report: Report) -> None:
 
 
 def _measure_open(options: Options, work: Path) -> list[Figure]:
-    _tell(f"opening a shard of {options.samples:,} samples")
+    tell(f"opening a shard of {options.samples:,} samples")
     path = work / "large.e2e"
     write_empty_samples(path, options.samples)
     try:
@@ -325,10 +326,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = _in_folder(told.work, lambda folder: run(options, folder))
     except (ContenderError, DataError) as error:
-        _tell("")
+        tell("")
         print(f"limits: {error}", file=sys.stderr)
         return 1
-    _tell("")
+    tell("")
     print_report(report)
     results = Path(__file__).resolve().parent / "results"
     out = told.out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-limits"
@@ -346,14 +347,6 @@ def _in_folder(work: Path | None, action: Callable[[Path], Report]) -> Report:
         return action(work)
     with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
         return action(Path(folder))
-
-
-def _tell(text: str) -> None:
-    """Show progress on one line of a terminal, or as lines of a log."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

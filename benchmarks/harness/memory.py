@@ -27,13 +27,13 @@ def time_first_batches(path: str, n: int) -> list[float]:
 
 
 def grow_over_epochs(path: str, n: int) -> float:
-    """Return how much resident memory n epochs add (MiB), after n / 10 to warm up."""
+    """Return how much resident memory n epochs add (MiB), after 100 in which prefetch settles."""
     import e2eio
 
     with e2eio.Loader(path, batch_size=64, shuffle=True, framework="numpy") as loader:
         before = 0
-        for epoch in range(n + n // 10):
-            if epoch == n // 10:
+        for epoch in range(n + 100):
+            if epoch == 100:
                 before = _resident_bytes()
             for _ in loader:
                 pass

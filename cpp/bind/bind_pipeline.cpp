@@ -8,6 +8,8 @@ namespace e2eio::bind {
 namespace {
 
 using Pipeline = BatchPipeline;
+// Negative numbers become larger than any dataset.
+using IdArray = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 using PipelineHolder = std::unique_ptr<Pipeline, WithoutGilDelete<Pipeline>>;
 
 BatchForm form_named(const std::string& name) {
@@ -24,7 +26,8 @@ BatchForm form_named(const std::string& name) {
 }
 
 PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
-                             const PlanConfig& plan, const std::vector<std::uint32_t>& channels,
+                             const PlanConfig& plan, bool fed,
+                             const std::vector<std::uint32_t>& channels,
                              const SpecTuples& transforms, std::uint64_t transform_key,
                              const std::string& dtype, const std::string& layout,
                              const std::string& form, bool writable, bool verify, int threads,
@@ -39,6 +42,7 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
   const auto program = compile_transforms(transform_specs(transforms),
                                           {schema.height, schema.width}, channels, transform_key);
   return PipelineHolder(new Pipeline(shards, {.plan = plan,
+                                              .fed = fed,
                                               .channels = channels,
                                               .transforms = program,
                                               .dtype = dtype_named(dtype),
@@ -130,7 +134,7 @@ void register_pipeline(py::module_& module) {
                        const std::string& layout, const std::string& form, bool writable,
                        bool verify, int threads, int prefetch, bool auto_threads,
                        bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
-                       std::uint64_t world_size) {
+                       std::uint64_t world_size, bool fed) {
              const PlanConfig plan{.n_samples = 0,
                                    .batch_size = batch_size,
                                    .rank = rank,
@@ -138,8 +142,8 @@ void register_pipeline(py::module_& module) {
                                    .shuffle = shuffle,
                                    .drop_last = drop_last,
                                    .key = key};
-             return make_pipeline(readers, plan, channels, transforms, transform_key, dtype, layout,
-                                  form, writable, verify, threads, prefetch, auto_threads,
+             return make_pipeline(readers, plan, fed, channels, transforms, transform_key, dtype,
+                                  layout, form, writable, verify, threads, prefetch, auto_threads,
                                   auto_prefetch, memory_limit_bytes);
            }),
            py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
@@ -148,7 +152,7 @@ void register_pipeline(py::module_& module) {
            py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
            py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
            py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
-           py::arg("world_size"))
+           py::arg("world_size"), py::arg("fed") = false)
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def(
           "start",
@@ -156,6 +160,19 @@ void register_pipeline(py::module_& module) {
             without_gil([&] { pipeline.start(epoch, first_batch); });
           },
           py::arg("epoch"), py::arg("first_batch"))
+      .def(
+          "start_fed",
+          [](Pipeline& pipeline, std::uint64_t epoch) {
+            without_gil([&] { pipeline.start_fed(epoch); });
+          },
+          py::arg("epoch"))
+      .def(
+          "feed",
+          [](Pipeline& pipeline, const IdArray& ids) {
+            pipeline.feed(std::vector<std::uint64_t>(ids.data(), ids.data() + ids.size()));
+          },
+          py::arg("ids"))
+      .def("end_feed", &Pipeline::end_feed)
       .def(
           "next",
           [](Pipeline& pipeline, double timeout_s) {

@@ -98,6 +98,22 @@ void BatchPipeline::launch() {
 }
 
 void BatchPipeline::start(std::uint64_t epoch, std::uint64_t first_batch) {
+  if (state_->config.fed) {
+    throw Error(ErrorKind::kInternal, "this pipeline is fed, it has no plan to start");
+  }
+  start_with(std::make_shared<const PlannedEpoch>(state_->plan, epoch, first_batch), nullptr);
+}
+
+void BatchPipeline::start_fed(std::uint64_t epoch) {
+  if (!state_->config.fed) {
+    throw Error(ErrorKind::kInternal, "this pipeline has a plan, it cannot be fed");
+  }
+  const auto fed = std::make_shared<FedBatches>(epoch);
+  start_with(fed, fed);
+}
+
+void BatchPipeline::start_with(std::shared_ptr<const Schedule> schedule,
+                               std::shared_ptr<FedBatches> fed) {
   detail::PipelineState& s = *state_;
   {
     std::unique_lock lock(s.mutex);
@@ -109,13 +125,48 @@ void BatchPipeline::start(std::uint64_t epoch, std::uint64_t first_batch) {
     s.consumer_waits = false;
     s.measuring = false;
     s.drop_jobs();
-    s.epoch = epoch;
-    s.next_batch = std::min(first_batch, s.plan.n_batches());
-    s.ahead.start(epoch, s.next_batch);
+    s.ahead.start(schedule);
+    s.schedule = std::move(schedule);
+    s.fed = std::move(fed);
+    s.next_batch = 0;
     s.running = true;
   }
   launch();
   s.work_changed.notify_all();
+}
+
+void BatchPipeline::feed(std::vector<std::uint64_t> ids) {
+  detail::PipelineState& s = *state_;
+  const auto refuse = [](const std::string& text) {
+    throw Error(ErrorKind::kInvalidArgument, text);
+  };
+  if (ids.empty() || ids.size() > s.config.plan.batch_size) {
+    refuse(cat("a batch of ", ids.size(), " samples, expected 1 to ", s.config.plan.batch_size));
+  }
+  const std::uint64_t largest = *std::max_element(ids.begin(), ids.end());
+  if (largest >= s.shards->n_samples()) {
+    refuse(cat("sample ", largest, " of a dataset of ", s.shards->n_samples()));
+  }
+  bool awaited = false;
+  {
+    const std::lock_guard lock(s.mutex);
+    if (!s.running || s.fed == nullptr || s.fed->complete()) {
+      refuse("a batch was fed to a pipeline that expects none");
+    }
+    s.fed->feed(std::move(ids));
+    awaited = s.n_idle > 0 && s.has_room();
+  }
+  s.ahead.see_more();
+  if (awaited) {
+    s.work_changed.notify_one();
+  }
+}
+
+void BatchPipeline::end_feed() {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->fed != nullptr) {
+    state_->fed->end();
+  }
 }
 
 std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout) {
@@ -123,14 +174,14 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(s.mutex);
   const auto starved = [&s] {
-    return s.jobs.empty() && s.next_batch < s.plan.n_batches() && s.store.exhausted();
+    return s.jobs.empty() && s.next_batch < s.schedule->n_known() && s.store.exhausted();
   };
   const auto n_ready =
       std::count_if(s.jobs.begin(), s.jobs.end(), [](const auto& job) { return job->done; });
   s.consumer_waits = true;
   s.ready_changed.wait_for(lock, timeout, [&] {
-    const bool over = s.jobs.empty() && s.next_batch >= s.plan.n_batches();
-    return over || !s.running || starved() || (!s.jobs.empty() && s.jobs.front()->done);
+    return !s.running || s.all_delivered() || starved() ||
+           (!s.jobs.empty() && s.jobs.front()->done);
   });
   s.consumer_waits = false;
   const auto now = std::chrono::steady_clock::now();
@@ -167,8 +218,7 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
 
 bool BatchPipeline::exhausted() const {
   const std::lock_guard lock(state_->mutex);
-  return !state_->running ||
-         (state_->jobs.empty() && state_->next_batch >= state_->plan.n_batches());
+  return !state_->running || state_->all_delivered();
 }
 
 PipelineStats BatchPipeline::stats() const {

@@ -15,13 +15,15 @@
 #include "e2eio/pipeline/batch_store.hpp"
 #include "e2eio/pipeline/read_ahead.hpp"
 #include "e2eio/pipeline/shard_set.hpp"
-#include "e2eio/plan/epoch_plan.hpp"
+#include "e2eio/plan/schedule.hpp"
 #include "e2eio/transform/transform_program.hpp"
 
 namespace e2eio {
 
 struct PipelineConfig {
   PlanConfig plan;  // n_samples is taken from the shards
+  bool fed =
+      false;  // batches come by feed(), of at most plan.batch_size samples; else from the plan
   std::vector<std::uint32_t> channels;
   std::shared_ptr<const TransformProgram> transforms;  // null: none
   DType dtype = DType::kFloat32;
@@ -87,8 +89,8 @@ class Batch {
   std::vector<std::uint64_t> ids_;
 };
 
-// Thread rule: one thread at a time calls start(), next() and close(). No thread runs before
-// start(). In a forked child it must not be used; destroying it there is safe.
+// Thread rule: one thread at a time calls start(), feed(), next() and close(). No thread runs
+// before start(). In a forked child it must not be used; destroying it there is safe.
 class BatchPipeline {
  public:
   // Throws: Error(kInvalidArgument).
@@ -99,8 +101,15 @@ class BatchPipeline {
 
   [[nodiscard]] std::uint64_t n_batches() const noexcept;
 
-  // Drops what is in flight and goes on at `first_batch` of `epoch`.
+  // Drops what is in flight and goes on at `first_batch` of `epoch`. Requires: not config.fed.
   void start(std::uint64_t epoch, std::uint64_t first_batch);
+
+  // The same with batches that feed() adds, until end_feed(). Requires: config.fed.
+  void start_fed(std::uint64_t epoch);
+  // Throws: Error(kInvalidArgument) for no samples, too many, a sample that does not exist, or
+  // if the feeding has not begun or is over.
+  void feed(std::vector<std::uint64_t> ids);
+  void end_feed();
 
   // The next batch; null if none is ready within the timeout, or the epoch is over (exhausted()).
   // Throws what a thread threw, in that batch's place.
@@ -114,6 +123,7 @@ class BatchPipeline {
 
  private:
   void launch();
+  void start_with(std::shared_ptr<const Schedule> schedule, std::shared_ptr<FedBatches> fed);
 
   std::shared_ptr<detail::PipelineState> state_;
   std::vector<std::jthread> threads_;

@@ -74,9 +74,11 @@ PlanConfig with_samples(PlanConfig plan, std::uint64_t n_samples) {
   return plan;
 }
 
-std::size_t slot_samples(const PlanConfig& plan, std::uint64_t n_samples) {
+std::size_t slot_samples(const PipelineConfig& config, std::uint64_t n_samples) {
+  const std::uint64_t wanted = std::max<std::uint64_t>(1, config.plan.batch_size);
+  // Fed batches may have a sample more than once.
   return static_cast<std::size_t>(
-      std::clamp<std::uint64_t>(plan.batch_size, 1, std::max<std::uint64_t>(1, n_samples)));
+      config.fed ? wanted : std::min(wanted, std::max<std::uint64_t>(1, n_samples)));
 }
 
 }  // namespace
@@ -93,11 +95,11 @@ PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const Pipeline
                               config.transforms.get())),
       kernels(&selected_kernels()),
       plan(with_samples(config.plan, shards->n_samples())),
-      store(config.form, geometry, slot_samples(config.plan, shards->n_samples()),
-            kWirePerRecord * slot_samples(config.plan, shards->n_samples()) *
+      store(config.form, geometry, slot_samples(config, shards->n_samples()),
+            kWirePerRecord * slot_samples(config, shards->n_samples()) *
                 (shards->n_bytes() / std::max<std::uint64_t>(1, shards->n_samples())),
             config.memory_limit_bytes),
-      ahead(*shards, plan, config.plan.batch_size, read_ahead_within(config, store)),
+      ahead(*shards, config.plan.batch_size, read_ahead_within(config, store)),
       tuner(make_tuner(config, store.batch_bytes())) {
   if (config.memory_limit_bytes > 0) {
     store.limit_memory(config.memory_limit_bytes - ahead.limit_bytes());
@@ -106,7 +108,11 @@ PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const Pipeline
 }
 
 bool PipelineState::has_room() const {
-  return running && next_batch < plan.n_batches() && jobs.size() < prefetch;
+  return running && next_batch < schedule->n_known() && jobs.size() < prefetch;
+}
+
+bool PipelineState::all_delivered() const {
+  return jobs.empty() && schedule->complete() && next_batch >= schedule->n_known();
 }
 
 std::shared_ptr<Job> PipelineState::open_job() {
@@ -120,13 +126,16 @@ std::shared_ptr<Job> PipelineState::open_job() {
     return nullptr;
   }
   const std::uint64_t number = next_batch++;
-  std::vector<std::uint64_t> ids = plan.batch_ids(epoch, number);
+  std::vector<std::uint64_t> ids = schedule->batch_ids(number);
+  if (fed != nullptr) {
+    fed->forget_below(next_batch);
+  }
   if (memory.sparse != nullptr) {
     memory.sparse->begin(ids.size());
   }
   const std::size_t run = run_length(ids.size(), n_wanted, ahead.unit_samples());
   jobs.push_back(std::make_shared<Job>(number, std::move(ids), std::move(memory), run,
-                                       mix64(n_jobs++), epoch));
+                                       mix64(n_jobs++), schedule->epoch()));
   return jobs.back();
 }
 

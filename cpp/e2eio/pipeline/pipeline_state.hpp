@@ -78,6 +78,7 @@ struct PipelineState {
   // moment.
   void finish_round(std::unique_lock<std::mutex>& lock, Job& job);
   [[nodiscard]] bool has_room() const;
+  [[nodiscard]] bool all_delivered() const;
   [[nodiscard]] std::size_t helpers_for(const Job& job) const;
   void measure(std::chrono::steady_clock::time_point now, const Job& job, int n_ready);
   void adopt(PipelineSetting setting);
@@ -88,7 +89,7 @@ struct PipelineState {
   const PipelineConfig config;
   const BatchGeometry geometry;
   const KernelSet* const kernels;
-  const EpochPlan plan;
+  const EpochPlan plan;  // of batches that are not fed
   const pid_t owner = ::getpid();
 
   std::atomic<bool> running = false;  // written under the mutex
@@ -101,8 +102,9 @@ struct PipelineState {
   BatchStore store;
   ReadAhead ahead;  // has a lock of its own, taken after `mutex` where both are
   std::deque<std::shared_ptr<Job>> jobs;
-  std::uint64_t epoch = 0;
-  std::uint64_t next_batch = 0;
+  std::shared_ptr<const Schedule> schedule;
+  std::shared_ptr<FedBatches> fed;  // the schedule, if it is fed
+  std::uint64_t next_batch = 0;     // of the schedule
   std::uint64_t n_jobs = 0;
   std::size_t prefetch = 0;
   std::size_t n_active = 0;  // threads inside fill_some()

@@ -54,10 +54,9 @@ class Stopwatch {
 
 }  // namespace
 
-ReadAhead::ReadAhead(const ShardSet& shards, const EpochPlan& plan, std::uint64_t batch_size,
+ReadAhead::ReadAhead(const ShardSet& shards, std::uint64_t batch_size,
                      const ReadAheadConfig& config)
     : shards_(&shards),
-      plan_(&plan),
       config_(config),
       always_waits_(shards.n_samples() > 0 && shards.locate(0).shard->source().always_waits()),
       n_readers_(static_cast<std::size_t>(std::max(0, config.readers))) {
@@ -68,15 +67,22 @@ ReadAhead::ReadAhead(const ShardSet& shards, const EpochPlan& plan, std::uint64_
   units_per_batch_ = std::max<std::uint64_t>(1, (batch_size + samples - 1) / samples);
 }
 
-void ReadAhead::start(std::uint64_t epoch, std::uint64_t first_batch) {
+void ReadAhead::start(std::shared_ptr<const Schedule> schedule) {
   cancel();
   const std::lock_guard lock(mutex_);
   drop_units();
   stop_ = std::stop_source();
-  epoch_ = epoch;
-  next_key_ = first_batch * units_per_batch_;
-  end_key_ = plan_->n_batches() * units_per_batch_;
+  schedule_ = std::move(schedule);
+  next_key_ = 0;
+  cancelled_ = false;
   may_read_changed_.notify_all();
+}
+
+void ReadAhead::see_more() {
+  const std::lock_guard lock(mutex_);
+  if (awake_) {
+    may_read_changed_.notify_all();
+  }
 }
 
 void ReadAhead::cancel() noexcept {
@@ -84,7 +90,7 @@ void ReadAhead::cancel() noexcept {
   {
     const std::lock_guard lock(mutex_);
     stop = stop_;
-    end_key_ = next_key_;  // readers begin nothing new
+    cancelled_ = true;
   }
   stop.request_stop();
 }
@@ -140,12 +146,12 @@ void ReadAhead::note(const RecordFetcher::Report& report, bool ahead) {
 
 bool ReadAhead::may_read() const {
   const std::uint64_t next_bytes = sized_key_ == next_key_ ? sized_bytes_ : 1;
-  return awake_ && next_key_ < end_key_ && units_.size() < kMaxUnits &&
-         held_bytes_ + next_bytes <= config_.limit_bytes;
+  return awake_ && !cancelled_ && next_key_ < schedule_->n_known() * units_per_batch_ &&
+         units_.size() < kMaxUnits && held_bytes_ + next_bytes <= config_.limit_bytes;
 }
 
-std::vector<std::uint64_t> ReadAhead::unit_ids(std::uint64_t epoch, std::uint64_t key) const {
-  const std::vector<std::uint64_t> ids = plan_->batch_ids(epoch, key / units_per_batch_);
+std::vector<std::uint64_t> ReadAhead::unit_ids(std::uint64_t key) const {
+  const std::vector<std::uint64_t> ids = schedule_->batch_ids(key / units_per_batch_);
   const std::size_t first = std::min<std::size_t>(
       ids.size(), static_cast<std::size_t>(key % units_per_batch_) * unit_samples_);
   const std::size_t last = std::min(ids.size(), first + unit_samples_);
@@ -163,7 +169,7 @@ void ReadAhead::run(const std::stop_token& stop) {
 
 void ReadAhead::begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock) {
   const std::uint64_t key = next_key_;
-  const std::vector<std::uint64_t> ids = unit_ids(epoch_, key);
+  const std::vector<std::uint64_t> ids = unit_ids(key);
   auto unit = spare_.empty() ? std::make_shared<Unit>() : spare_.back();
   unit->n_bytes = std::max(fetcher.plan(ids), unit->records.n_bytes());
   unit->n_left = ids.size();
@@ -175,7 +181,7 @@ void ReadAhead::begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock
   }
   ++next_key_;
   if (ids.empty()) {
-    return;  // the last batch of an epoch has fewer units
+    return;  // a smaller batch has fewer units, and one that was forgotten has none
   }
   if (!spare_.empty()) {
     spare_.pop_back();

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "e2eio/pipeline/record_fetcher.hpp"
-#include "e2eio/plan/epoch_plan.hpp"
+#include "e2eio/plan/schedule.hpp"
 
 namespace e2eio {
 
@@ -52,8 +52,7 @@ struct ReadStats {
 // before a read has waited (or, where every read waits, before the first one).
 class ReadAhead {
  public:
-  ReadAhead(const ShardSet& shards, const EpochPlan& plan, std::uint64_t batch_size,
-            const ReadAheadConfig& config);
+  ReadAhead(const ShardSet& shards, std::uint64_t batch_size, const ReadAheadConfig& config);
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
   ~ReadAhead() { close(); }
@@ -63,8 +62,11 @@ class ReadAhead {
 
   [[nodiscard]] std::uint64_t limit_bytes() const noexcept { return config_.limit_bytes; }
 
-  // Drops what was read, and goes on at a batch. Requires: no thread is within a RecordTap.
-  void start(std::uint64_t epoch, std::uint64_t first_batch);
+  // Drops what was read, and goes on with these batches. Requires: no thread is within a RecordTap.
+  void start(std::shared_ptr<const Schedule> schedule);
+
+  // More batches of the schedule are known.
+  void see_more();
 
   // Ends all waiting for the storage that can be ended, until start().
   void cancel() noexcept;
@@ -94,13 +96,12 @@ class ReadAhead {
   void begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock);
   void finish(std::uint64_t key, const std::shared_ptr<Unit>& unit,
               const RecordFetcher::Report& report);
-  [[nodiscard]] std::vector<std::uint64_t> unit_ids(std::uint64_t epoch, std::uint64_t key) const;
+  [[nodiscard]] std::vector<std::uint64_t> unit_ids(std::uint64_t key) const;
   void note(const RecordFetcher::Report& report, bool ahead);
   void give_back(std::uint64_t key, const std::shared_ptr<Unit>& unit, std::size_t n_samples);
   void drop_units();
 
   const ShardSet* shards_;
-  const EpochPlan* plan_;
   const ReadAheadConfig config_;
   const bool always_waits_;
   std::size_t unit_samples_;
@@ -112,9 +113,9 @@ class ReadAhead {
   std::condition_variable_any unit_done_;
   std::map<std::uint64_t, std::shared_ptr<Unit>> units_;  // by key: batch * units_per_batch_ + n
   std::vector<std::shared_ptr<Unit>> spare_;
-  std::uint64_t epoch_ = 0;
+  std::shared_ptr<const Schedule> schedule_;
   std::uint64_t next_key_ = 0;  // before it everything is claimed, by a reader or a decoding thread
-  std::uint64_t end_key_ = 0;
+  bool cancelled_ = true;       // readers begin nothing new
   std::uint64_t held_bytes_ = 0;
   std::uint64_t sized_key_ = ~std::uint64_t{0};  // the unit of this key did not fit ...
   std::uint64_t sized_bytes_ = 0;                // ... with these bytes

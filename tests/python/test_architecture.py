@@ -28,7 +28,7 @@ CPP_ROOMS: dict[str, set[str]] = {
     "plan": {"base"},
     "codec": {"base", "kernels"},
     "format": {"base", "io", "codec", "kernels"},
-    "transform": {"base", "codec", "plan"},
+    "transform": {"base", "codec", "kernels", "plan"},
     "pipeline": {"base", "io", "codec", "kernels", "plan", "transform", "format"},
 }
 

@@ -254,15 +254,15 @@ void TransformProgram::run(const Step& step, const SampleKey& sample,
 
 void TransformProgram::run_channel(const Step& step, const ChannelArguments& arguments,
                                    PixelChannel& channel, const RandomStream& stream,
-                                   std::uint32_t number, PixelScratch& scratch) {
+                                   std::uint32_t number, PixelScratch& scratch) const {
   const CellDraws draws{.stream = &stream, .channel = number, .cell = arguments.cell};
   const auto role = static_cast<ChannelRole>(arguments.a);
   switch (step.kind) {
     case Kind::kValue: {
       const ValueStep value{step.value, as_float(arguments.a), as_float(arguments.b)};
-      e2eio::apply(value, channel.words());
+      e2eio::apply(value, *kernels_, channel.words());
       std::uint32_t background = channel.background();
-      e2eio::apply(value, {&background, 1});
+      e2eio::apply(value, *kernels_, {&background, 1});
       channel.set_background(background);
       break;
     }

@@ -77,11 +77,11 @@ class TransformProgram {
   void compile_cells(const TransformSpec& spec, Step& step) const;
 
   void run(const Step& step, const SampleKey& sample, TransformScratch& scratch) const;
-  static void run_channel(const Step& step, const ChannelArguments& arguments,
-                          PixelChannel& channel, const RandomStream& stream, std::uint32_t number,
-                          PixelScratch& scratch);
+  void run_channel(const Step& step, const ChannelArguments& arguments, PixelChannel& channel,
+                   const RandomStream& stream, std::uint32_t number, PixelScratch& scratch) const;
   static void run_geometry(const Step& step, const RandomStream& stream, TransformScratch& scratch);
 
+  const KernelSet* kernels_ = &selected_kernels();
   PixelExtent input_;
   PixelExtent output_;
   std::vector<std::uint32_t> channels_;

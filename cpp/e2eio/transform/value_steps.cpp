@@ -58,10 +58,12 @@ std::optional<ValueOp> value_op_named(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-void apply(const ValueStep& step, std::span<std::uint32_t> words) noexcept {
+void apply(const ValueStep& step, const KernelSet& kernels,
+           std::span<std::uint32_t> words) noexcept {
+  std::uint32_t* const data = words.data();
+  const std::size_t n = words.size();
   const float a = step.a;
   const float b = step.b;
-  const auto a_bits = std::bit_cast<std::uint32_t>(a);
   const auto b_bits = std::bit_cast<std::uint32_t>(b);
   switch (step.op) {
     case ValueOp::kScale:
@@ -71,25 +73,22 @@ void apply(const ValueStep& step, std::span<std::uint32_t> words) noexcept {
       map_stored(words, [a](float x) { return x / a; });
       break;
     case ValueOp::kOffset:
-      map(words, [a](float x) { return x + a; });
+      kernels.affine(data, n, 1, a);  // x * 1 is x
       break;
     case ValueOp::kBelow:
-      select(words, [a](float x, std::uint32_t bits) { return x < a ? 0U : bits; });
+      kernels.replace_below(data, n, a, 0);
       break;
     case ValueOp::kAbsBelow:
-      select(words, [a](float x, std::uint32_t bits) { return std::fabs(x) < a ? 0U : bits; });
+      kernels.replace_small(data, n, a, 0);
       break;
     case ValueOp::kAbove:
-      select(words, [=](float x, std::uint32_t bits) { return x > a ? b_bits : bits; });
+      kernels.replace_above(data, n, a, b);
       break;
     case ValueOp::kAbsAbove:
       select(words, [=](float x, std::uint32_t bits) { return std::fabs(x) > a ? b_bits : bits; });
       break;
     case ValueOp::kClip:
-      select(words, [=](float x, std::uint32_t bits) {
-        const std::uint32_t low = x < a ? a_bits : bits;
-        return x > b ? b_bits : low;
-      });
+      kernels.clip(data, n, a, b);
       break;
     case ValueOp::kLog1p:
       map(words, [](float x) { return std::log1p(x); });

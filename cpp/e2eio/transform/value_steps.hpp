@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "e2eio/kernels/kernel_set.hpp"
+
 namespace e2eio {
 
 enum class ValueOp : std::uint8_t {
@@ -37,6 +39,7 @@ struct ValueStep {
 // numpy's float32. log1p and asinh are the C library's, within 2 ulp of it. A pixel that is +0.0
 // never becomes -0.0: a negative factor leaves empty pixels as they are. NaN stays NaN; comparisons
 // with it are false, so below, above and clip keep it bit for bit.
-void apply(const ValueStep& step, std::span<std::uint32_t> words) noexcept;
+void apply(const ValueStep& step, const KernelSet& kernels,
+           std::span<std::uint32_t> words) noexcept;
 
 }  // namespace e2eio

@@ -91,8 +91,8 @@ class UnsupportedFormatError(E2eioError):
     """The file is valid, but of a version or with a feature that this build cannot read."""
 
 
-class DecodeError(E2eioError):
-    """A codec refused the payload of a record whose checksum is right."""
+class DecodeError(CorruptShardError):
+    """A record's content breaks the format although its checksum is right (or was not looked at)."""
 
 
 class StaleBatchError(E2eioError):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from e2eio.errors import CorruptShardError, DecodeError, E2eioError, ShardNotFoundError
+from e2eio.errors import CorruptShardError, E2eioError, ShardNotFoundError
 
 if TYPE_CHECKING:
     from e2eio._core import ShardReader
@@ -202,6 +202,6 @@ def _check_records(reader: ShardReader, report: _Report, progress: Progress, bef
 def _error(reader: ShardReader, begin: int, end: int) -> str | None:
     try:
         reader.check(begin, end)
-    except (CorruptShardError, DecodeError) as error:
+    except CorruptShardError as error:
         return str(error)
     return None

@@ -76,11 +76,10 @@ class EnergySmear(Transform):
 
     Examples
     --------
-    CMS test beam figures, ECAL 2.8 %/sqrt(E) (+) 0.3 % (+) 0.12 GeV per 3x3 crystals (JINST 3 (2008) S08004,
-    section 4.1), HCAL about 100 %/sqrt(E) (+) 5 % (section 5):
+    ECAL as in test beams, 2.8 %/sqrt(E) (+) 0.3 % (CMS detector paper, JINST 3 (2008) S08004), HCAL about 100 %/sqrt(E):
 
     >>> smear = EnergySmear(
-    ...     stochastic={"ecal": 0.028, "hcal": 1.0}, constant={"ecal": 0.003, "hcal": 0.05}
+    ...     stochastic={"ecal": 0.028, "hcal": 1.0}, constant={"ecal": 0.003, "hcal": 0.0}
     ... )
     """
 

@@ -31,7 +31,7 @@ DAMAGE = (CorruptShardError, UnsupportedFormatError, ShardIOError)
 EXPECTED: dict[str, tuple[type[E2eioError], ...]] = {
     "corrupt": (CorruptShardError,),
     "unsupported": (UnsupportedFormatError,),
-    "frame": (CorruptShardError, DecodeError),
+    "frame": (DecodeError,),
 }
 
 

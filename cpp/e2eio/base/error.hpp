@@ -15,7 +15,7 @@ enum class ErrorKind : std::uint8_t {
   kIo = 20,               // the system refused; `Where::error_number` says why
   kCorrupt = 30,          // bytes disagree with the format or a checksum
   kUnsupported = 40,      // valid, but of another version
-  kDecode = 50,           // a codec refused the payload of a verified record
+  kDecode = 50,           // the content of a verified record breaks the format
   kStale = 60,            // a lent batch was written into
   kInternal = 90,         // a bug in e2eio
 };

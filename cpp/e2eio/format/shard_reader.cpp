@@ -218,6 +218,7 @@ void ShardReader::decode(std::uint64_t sample, ByteView record,
                          std::span<const std::uint32_t> wanted, bool verify, ImageDecoder& decoder,
                          DecodedImage& image) const {
   const ByteView payload = record.subspan(layout::kRecordCrcBytes);
+  ErrorKind kind = ErrorKind::kCorrupt;
   try {
     if (verify) {
       const auto expected = load<std::uint32_t>(record.data());
@@ -227,10 +228,11 @@ void ShardReader::decode(std::uint64_t sample, ByteView record,
                     cat("crc32c ", hex32(crc), ", expected ", hex32(expected)));
       }
     }
+    kind = ErrorKind::kDecode;
     decoder.decode(payload, book_ ? &*book_ : nullptr, wanted, image);
   } catch (const Error& error) {
     throw Error(
-        ErrorKind::kCorrupt,
+        kind,
         cat("corrupt record: ", path(), " sample ", sample, " at byte ", record_begin(sample), ": ",
             error.what(), "; run 'e2eio verify' on the shard, then copy or convert it again"),
         Where{.path = path(), .sample = sample, .offset_bytes = record_begin(sample)});

@@ -134,8 +134,10 @@ void register_pipeline(py::module_& module) {
                        const std::string& layout, const std::string& form, bool writable,
                        bool verify, int threads, int prefetch, bool auto_threads,
                        bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
-                       std::uint64_t world_size, bool fed) {
-             const PlanConfig plan{.n_samples = 0,
+                       std::uint64_t world_size, bool fed,
+                       const std::shared_ptr<const Order>& order) {
+             const PlanConfig plan{.order = order,
+                                   .n_samples = 0,
                                    .batch_size = batch_size,
                                    .rank = rank,
                                    .world_size = world_size,
@@ -152,14 +154,15 @@ void register_pipeline(py::module_& module) {
            py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
            py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
            py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
-           py::arg("world_size"), py::arg("fed") = false)
+           py::arg("world_size"), py::arg("fed") = false,
+           py::arg("order") = std::shared_ptr<const Order>())
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def(
           "start",
-          [](Pipeline& pipeline, std::uint64_t epoch, std::uint64_t first_batch) {
-            without_gil([&] { pipeline.start(epoch, first_batch); });
+          [](Pipeline& pipeline, std::uint64_t epoch, std::uint64_t begin) {
+            without_gil([&] { pipeline.start(epoch, begin); });
           },
-          py::arg("epoch"), py::arg("first_batch"))
+          py::arg("epoch"), py::arg("begin"))
       .def(
           "start_fed",
           [](Pipeline& pipeline, std::uint64_t epoch) {

@@ -7,6 +7,7 @@ namespace e2eio::bind {
 
 void register_errors();
 void register_base(py::module_& module);
+void register_plan(py::module_& module);
 void register_format(py::module_& module);
 void register_pipeline(py::module_& module);
 

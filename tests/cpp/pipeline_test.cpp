@@ -260,10 +260,10 @@ TEST_F(PipelineTest, OverwritesWhatWasWrittenIntoStoredLines) {
 TEST_F(PipelineTest, RestartsInTheMiddleOfAnEpoch) {
   BatchPipeline pipeline(shards_, config());
   const std::vector<std::uint64_t> whole = run(pipeline, 1);
-  for (std::uint64_t first = 0; first <= pipeline.n_batches(); ++first) {
+  for (std::uint64_t begin = 0; begin <= 63; begin += 7) {
     pipeline.start(0, 0);
     (void)pipeline.next(seconds(20));
-    pipeline.start(1, first);
+    pipeline.start(1, begin);
     std::vector<std::uint64_t> rest;
     while (!pipeline.exhausted()) {
       const auto batch = pipeline.next(seconds(20));
@@ -272,8 +272,16 @@ TEST_F(PipelineTest, RestartsInTheMiddleOfAnEpoch) {
     }
     ASSERT_TRUE(std::equal(rest.begin(), rest.end(),
                            whole.end() - static_cast<std::ptrdiff_t>(rest.size())));
-    ASSERT_EQ(rest.size(), first == 8 ? 0 : 63 - 8 * first);
+    ASSERT_EQ(rest.size(), 63 - begin);
   }
+}
+
+TEST_F(PipelineTest, RefusesPlacesAndSamplesThatAreNotThere) {
+  BatchPipeline pipeline(shards_, config());
+  EXPECT_THROW(pipeline.start(0, 64), Error);
+  PipelineConfig beyond = config();
+  beyond.plan.order = std::make_shared<const FileOrder>(64);
+  EXPECT_THROW(BatchPipeline(shards_, beyond), Error);
 }
 
 TEST_F(PipelineTest, ThrowsADamagedRecordInItsBatchsPlace) {

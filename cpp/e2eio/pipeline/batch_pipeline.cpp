@@ -97,11 +97,11 @@ void BatchPipeline::launch() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-void BatchPipeline::start(std::uint64_t epoch, std::uint64_t first_batch) {
+void BatchPipeline::start(std::uint64_t epoch, std::uint64_t begin) {
   if (state_->config.fed) {
     throw Error(ErrorKind::kInternal, "this pipeline is fed, it has no plan to start");
   }
-  start_with(std::make_shared<const PlannedEpoch>(state_->plan, epoch, first_batch), nullptr);
+  start_with(std::make_shared<const PlannedEpoch>(state_->plan, epoch, begin), nullptr);
 }
 
 void BatchPipeline::start_fed(std::uint64_t epoch) {

@@ -21,7 +21,7 @@
 namespace e2eio {
 
 struct PipelineConfig {
-  PlanConfig plan;  // n_samples is taken from the shards
+  PlanConfig plan;  // without an order, n_samples is taken from the shards
   bool fed =
       false;  // batches come by feed(), of at most plan.batch_size samples; else from the plan
   std::vector<std::uint32_t> channels;
@@ -101,8 +101,8 @@ class BatchPipeline {
 
   [[nodiscard]] std::uint64_t n_batches() const noexcept;
 
-  // Drops what is in flight and goes on at `first_batch` of `epoch`. Requires: not config.fed.
-  void start(std::uint64_t epoch, std::uint64_t first_batch);
+  // Drops what is in flight and goes on at place `begin` of `epoch`. Requires: not config.fed.
+  void start(std::uint64_t epoch, std::uint64_t begin);
 
   // The same with batches that feed() adds, until end_feed(). Requires: config.fed.
   void start_fed(std::uint64_t epoch);

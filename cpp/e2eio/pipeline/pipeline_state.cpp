@@ -70,15 +70,19 @@ Autotuner make_tuner(const PipelineConfig& config, std::uint64_t slot_bytes) {
 }
 
 PlanConfig with_samples(PlanConfig plan, std::uint64_t n_samples) {
+  if (plan.order != nullptr && plan.order->end_id() > n_samples) {
+    throw Error(ErrorKind::kInvalidArgument, cat("an order over ", plan.order->end_id(),
+                                                 " samples of a dataset of ", n_samples));
+  }
   plan.n_samples = n_samples;
   return plan;
 }
 
-std::size_t slot_samples(const PipelineConfig& config, std::uint64_t n_samples) {
+std::size_t slot_samples(const PipelineConfig& config, const EpochPlan& plan) {
   const std::uint64_t wanted = std::max<std::uint64_t>(1, config.plan.batch_size);
   // Fed batches may have a sample more than once.
   return static_cast<std::size_t>(
-      config.fed ? wanted : std::min(wanted, std::max<std::uint64_t>(1, n_samples)));
+      config.fed ? wanted : std::min(wanted, std::max<std::uint64_t>(1, plan.n_places())));
 }
 
 }  // namespace
@@ -95,8 +99,8 @@ PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const Pipeline
                               config.transforms.get())),
       kernels(&selected_kernels()),
       plan(with_samples(config.plan, shards->n_samples())),
-      store(config.form, geometry, slot_samples(config, shards->n_samples()),
-            kWirePerRecord * slot_samples(config, shards->n_samples()) *
+      store(config.form, geometry, slot_samples(config, plan),
+            kWirePerRecord * slot_samples(config, plan) *
                 (shards->n_bytes() / std::max<std::uint64_t>(1, shards->n_samples())),
             config.memory_limit_bytes),
       ahead(*shards, config.plan.batch_size, read_ahead_within(config, store)),

@@ -1,17 +1,23 @@
 #include "e2eio/plan/schedule.hpp"
 
-#include <algorithm>
 #include <utility>
+
+#include "e2eio/base/error.hpp"
 
 namespace e2eio {
 
-PlannedEpoch::PlannedEpoch(const EpochPlan& plan, std::uint64_t epoch, std::uint64_t first_batch)
-    : Schedule(epoch), plan_(plan), first_batch_(std::min(first_batch, plan.n_batches())) {}
+PlannedEpoch::PlannedEpoch(const EpochPlan& plan, std::uint64_t epoch, std::uint64_t begin)
+    : Schedule(epoch), plan_(plan), begin_(begin) {
+  if (begin > plan.n_places()) {
+    throw Error(ErrorKind::kInvalidArgument,
+                cat("place ", begin, " of an epoch of ", plan.n_places()));
+  }
+}
 
-std::uint64_t PlannedEpoch::n_known() const noexcept { return plan_.n_batches() - first_batch_; }
+std::uint64_t PlannedEpoch::n_known() const noexcept { return plan_.n_batches(begin_); }
 
 std::vector<std::uint64_t> PlannedEpoch::batch_ids(std::uint64_t number) const {
-  return plan_.batch_ids(epoch(), first_batch_ + number);
+  return plan_.batch_ids(epoch(), number, begin_);
 }
 
 void FedBatches::feed(std::vector<std::uint64_t> ids) {

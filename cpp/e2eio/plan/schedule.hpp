@@ -35,10 +35,11 @@ class Schedule {
   const std::uint64_t epoch_;
 };
 
-// An epoch of a plan, from one of its batches on. Thread rule: immutable; any thread.
+// An epoch of a plan, from a place of its order on. Thread rule: immutable; any thread.
 class PlannedEpoch final : public Schedule {
  public:
-  PlannedEpoch(const EpochPlan& plan, std::uint64_t epoch, std::uint64_t first_batch);
+  // Throws: Error(kInvalidArgument) for a place behind the last one.
+  PlannedEpoch(const EpochPlan& plan, std::uint64_t epoch, std::uint64_t begin);
 
   [[nodiscard]] std::uint64_t n_known() const noexcept override;
   [[nodiscard]] bool complete() const noexcept override { return true; }
@@ -46,7 +47,7 @@ class PlannedEpoch final : public Schedule {
 
  private:
   const EpochPlan plan_;
-  const std::uint64_t first_batch_;
+  const std::uint64_t begin_;
 };
 
 // Batches that somebody else decides on, one after the other.

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from e2eio import errors, transforms
+from e2eio import errors, sampling, transforms
 from e2eio.errors import E2eioError
 
 try:
@@ -47,6 +47,7 @@ __all__ = [
     "errors",
     "kernel_set",
     "kernels",
+    "sampling",
     "transforms",
     "write",
 ]

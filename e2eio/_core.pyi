@@ -140,8 +140,8 @@ class Pipeline:
         readers: Sequence[ShardReader],
         *,
         batch_size: int,
-        shuffle: bool,
-        key: int,
+        shuffle: bool = False,
+        key: int = 0,
         drop_last: bool,
         channels: Sequence[int],
         transforms: Sequence[

@@ -74,6 +74,7 @@ class Dataset:
         self._schema = Schema.from_core(self._readers[0].schema)
         self._statistics = _merged([statistics for _, statistics in opened])
         counts = [reader.n_samples for reader in self._readers]
+        self._source_sizes = tuple(sum(each.n_samples for each in readers) for readers, _ in opened)
         self._ends = np.cumsum(np.asarray(counts, dtype=np.int64))
         self._digest = manifest.dataset_digest(reader.digest for reader in self._readers)
         self._columns: dict[str, NDArray[Any]] = {}
@@ -103,6 +104,11 @@ class Dataset:
     def digest(self) -> str:
         """Hex digest of all shards: equal for equal samples in equal order."""
         return self._digest
+
+    @property
+    def source_sizes(self) -> tuple[int, ...]:
+        """Samples of each source that the dataset was made of, in order."""
+        return self._source_sizes
 
     @property
     def statistics(self) -> tuple[manifest.ChannelStatistics, ...] | None:
@@ -186,11 +192,17 @@ class Dataset:
 
     def __getstate__(self) -> dict[str, object]:
         paths = [reader.path for reader in self._readers]
-        return {"paths": paths, "digest": self._digest, "statistics": self._statistics}
+        return {
+            "paths": paths,
+            "digest": self._digest,
+            "statistics": self._statistics,
+            "source_sizes": self._source_sizes,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Dataset.__init__(self, state["paths"])
         self._statistics = state["statistics"]
+        self._source_sizes = state["source_sizes"]
         if self._digest != state["digest"]:
             raise CorruptShardError(
                 f"dataset changed: {state['paths'][0]}: its shards are not those that were pickled; "

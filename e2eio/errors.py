@@ -20,6 +20,7 @@ __all__ = [
     "ShardIOError",
     "ShardNotFoundError",
     "StaleBatchError",
+    "StateError",
     "UnsupportedFormatError",
 ]
 
@@ -69,6 +70,10 @@ class ConfigError(E2eioError, ValueError):
 
 class SchemaMismatchError(ConfigError):
     """Shards or sources that should have one schema have several."""
+
+
+class StateError(ConfigError):
+    """A saved state does not fit the loader that is to go on from it."""
 
 
 class ShardIOError(E2eioError, OSError):

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, ForkError
@@ -23,12 +25,14 @@ from e2eio.options import (
     checked_flag,
     checked_form,
     checked_timeout,
-    plan_key,
     resolve_prefetch,
     resolve_threads,
     transform_options,
 )
+from e2eio.plan import OrderOptions, sample_order
 from e2eio.ranks import rank_and_world_size
+from e2eio.resume import Progress, Resumable
+from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform
 
 __all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
@@ -39,7 +43,7 @@ SLOW_BATCH_S = 60.0
 _WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
 
 
-class Loader:
+class Loader(Resumable):
     """Iterates over the batches of a dataset.
 
     Threads of the core read, verify and decode batches into recycled memory while the consumer works. Not
@@ -59,8 +63,9 @@ class Loader:
         What to load.
     batch_size : int
         Samples per batch and rank.
-    shuffle : bool
-        True: another exact permutation of the whole dataset in every epoch.
+    shuffle : bool or "window"
+        True: another exact permutation of the whole dataset in every epoch. "window": exact within windows of
+        16 stretches of about 1 MiB from all over the dataset, for disks and object stores (docs/plan.md).
     seed : int
         Of the permutations and the random transforms; ranks of one job must agree on it.
     drop_last : bool
@@ -100,6 +105,15 @@ class Loader:
     memory_limit : int or None
         Bytes of batch memory, held batches and what is read ahead included; None: unlimited, with at most
         32 MiB read ahead.
+    select : str or None
+        A condition on scalar fields, as ``"pt > 500 & y == 1"``: only such samples, which keep their numbers.
+    exclude : sequence of int, path or None
+        Numbers of samples to leave out, or a text file with one a line.
+    weights : array_like, Weights, Mix or None
+        Draw samples (with replacement) as often as these say: [len(dataset)] numbers, or what
+        :mod:`e2eio.sampling` makes (class balance, flat spectra). A Mix: parts in fixed proportions.
+    samples_per_epoch : int or None
+        Of all ranks, with `weights`; None: as many as are selected.
     rank, world_size : int or None
         None: from torch.distributed or the launcher (torchrun, MPI, Slurm), else 0 of 1.
     timeout : float or None
@@ -127,7 +141,7 @@ class Loader:
         dataset: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         batch_size: int,
-        shuffle: bool = False,
+        shuffle: bool | Literal["window"] = False,
         seed: int = 0,
         drop_last: bool = False,
         fields: Sequence[str] | None = None,
@@ -143,12 +157,19 @@ class Loader:
         threads: int | Literal["auto"] = "auto",
         prefetch: int | Literal["auto"] = "auto",
         memory_limit: int | None = None,
+        select: str | None = None,
+        exclude: ArrayLike | str | os.PathLike[str] | None = None,
+        weights: ArrayLike | Weights | Mix | None = None,
+        samples_per_epoch: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         timeout: float | None = None,
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
         self.rank, self.world_size = rank_and_world_size(rank, world_size)
+        asked = OrderOptions(shuffle, seed, select, exclude, weights, samples_per_epoch)
+        order = sample_order(self.dataset, asked)
+        super().__init__(order, batch_size, self.rank, self.world_size, drop_last)
         self._framework = framework_named(framework)
         self._framework.check_dtype(dtype)
         self._fields = checked_fields(self.dataset, fields)
@@ -157,10 +178,8 @@ class Loader:
         self._timeout = checked_timeout(timeout)
         delivered = channel_indices(self.dataset, channels)
         self._options: dict[str, Any] = {
-            "batch_size": at_least(1, "batch_size", batch_size),
-            "shuffle": checked_flag("shuffle", shuffle),
-            "key": plan_key(self.dataset.digest, seed),
-            "drop_last": checked_flag("drop_last", drop_last),
+            **self._shares,
+            "order": order.core,
             "channels": delivered,
             **transform_options(self.dataset, transforms, resolution, delivered, seed),
             "dtype": dtype,
@@ -174,17 +193,13 @@ class Loader:
             "memory_limit_bytes": 0
             if memory_limit is None
             else at_least(1, "memory_limit", memory_limit),
-            "rank": self.rank,
-            "world_size": self.world_size,
         }
         self._options["prefetch"] = resolve_prefetch(prefetch, batch_size, self._options["threads"])
-        self._epoch = 0
         self._closed = False
         self._pid = os.getpid()
         self._warned = False
         self._warned_slow = False
         self._idle: list[_core.Pipeline] = [self._make_pipeline()]
-        self._n_batches = self._idle[0].n_batches
         self._latest = self._idle[0]
         self._iterators: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
 
@@ -193,7 +208,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches per epoch, equal on all ranks."""
-        return self._n_batches
+        return self._plan.n_batches()
 
     def __repr__(self) -> str:
         return (
@@ -201,17 +216,12 @@ class Loader:
             f"rank {self.rank} of {self.world_size}, {self._options['threads']} threads)"
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration this epoch (0 or more); without it epochs count up by themselves."""
-        self._epoch = at_least(0, "epoch", epoch)
-
     def __iter__(self) -> BatchIterator:
         self.check_usable()
         pipeline = self._idle.pop() if self._idle else self._make_pipeline()
         self._latest = pipeline
-        pipeline.start(self._epoch, 0)
-        self._epoch += 1
-        iterator = BatchIterator(self, pipeline)
+        pipeline.start(*self._next)
+        iterator = BatchIterator(self, pipeline, self._begin())
         self._iterators.add(iterator)
         return iterator
 
@@ -315,16 +325,18 @@ class Loader:
 class BatchIterator(Iterator[Any]):
     """One pass over a loader. Dropping it, or :meth:`close`, gives its threads back to the loader."""
 
-    def __init__(self, loader: Loader, pipeline: _core.Pipeline) -> None:
+    def __init__(self, loader: Loader, pipeline: _core.Pipeline, progress: Progress) -> None:
         self._loader = loader
         self._pipeline: _core.Pipeline | None = pipeline
+        self._progress = progress
+        self._n_taken = 0
 
     def __iter__(self) -> BatchIterator:
         return self
 
     def __len__(self) -> int:
-        """Batches of the whole epoch."""
-        return len(self._loader)
+        """Batches that are left."""
+        return self._progress.n_left
 
     def __next__(self) -> Any:
         if self._pipeline is None:
@@ -338,9 +350,13 @@ class BatchIterator(Iterator[Any]):
                 self.close()
             raise
         if batch is None:
+            self._progress.end()
             self.close()
             raise StopIteration
-        return self._loader.assemble(batch)
+        self._n_taken += 1
+        arrays = self._loader.assemble(batch)
+        self._progress.deliver(self._n_taken)
+        return arrays
 
     def _wait(self, pipeline: _core.Pipeline) -> _core.Batch | None:
         timeout_s = self._loader.timeout_s
@@ -361,6 +377,7 @@ class BatchIterator(Iterator[Any]):
     def close(self) -> None:
         """End the iteration; idempotent."""
         pipeline, self._pipeline = self._pipeline, None
+        self._progress.active = False
         if pipeline is not None:
             self._loader.reuse(pipeline)
 

@@ -87,9 +87,10 @@ def resolve_threads(threads: int | Literal["auto"]) -> int:
     return at_least(1, "threads", threads)
 
 
-def plan_key(digest: str, seed: int) -> int:
-    """Return the key of the permutations: a function of the samples and the seed."""
+def plan_key(digest: str, seed: int, part: int | None = None) -> int:
+    """Return the key of the permutations: a function of the samples and the seed, and of a mixture's part."""
     text = f"e2eio-plan-1\n{digest}\n{at_least(0, 'seed', seed)}\n"
+    text += "" if part is None else f"part {part}\n"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

@@ -148,8 +148,8 @@ void register_pipeline(py::module_& module) {
                                   layout, form, writable, verify, threads, prefetch, auto_threads,
                                   auto_prefetch, memory_limit_bytes);
            }),
-           py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle"),
-           py::arg("key"), py::arg("drop_last"), py::arg("channels"),
+           py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle") = false,
+           py::arg("key") = 0, py::arg("drop_last"), py::arg("channels"),
            py::arg("transforms") = SpecTuples{}, py::arg("transform_key") = 0, py::arg("dtype"),
            py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
            py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),

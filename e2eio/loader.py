@@ -65,7 +65,7 @@ class Loader(Resumable):
         Samples per batch and rank.
     shuffle : bool or "window"
         True: another exact permutation of the whole dataset in every epoch. "window": exact within windows of
-        16 stretches of about 1 MiB from all over the dataset, for disks and object stores (docs/plan.md).
+        16 stretches of about 1 MB from all over the dataset, for disks and object stores (docs/plan.md).
     seed : int
         Of the permutations and the random transforms; ranks of one job must agree on it.
     drop_last : bool

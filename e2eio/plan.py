@@ -27,9 +27,10 @@ _VERSION = 1
 
 _STRATA = 16  # WindowOrder::kStrata
 
-# An extent of a window shuffle is about this long: reads of 1 MiB are near the full rate of disks and
-# object stores, and 16 of them, a window, mix well (benchmarks/mixing.py).
-_EXTENT_BYTES = 1 << 20
+# An extent of a window shuffle is about this long: reads of 1 MB are near the full rate of disks and
+# object stores, and 16 of them, a window, mix well
+# (benchmarks/mixing.py) and leave room for a second one in the 32 MiB that are read ahead.
+_EXTENT_BYTES = 1_000_000
 
 # Extents of fewer samples would leave too many over for the tail.
 _LEAST_EXTENT = 16

@@ -20,6 +20,10 @@ constexpr std::uint64_t kUnitBytes = std::uint64_t{2} << 20U;
 constexpr std::uint64_t kWarmGapBytes = 4096;
 constexpr std::uint64_t kColdGapBytes = 8192;
 
+// Groups of batches are there to have long reads: what lies between is of other ranks, which share
+// the page cache, or in the batches before and after.
+constexpr std::uint64_t kGroupGapBytes = 65536;
+
 // After so many units that the page cache had, the readers leave reading to the decoding threads.
 constexpr std::size_t kWarmUnits = 32;
 
@@ -64,6 +68,7 @@ ReadAhead::ReadAhead(const ShardSet& shards, std::uint64_t batch_size,
   const std::uint64_t fit = std::clamp<std::uint64_t>(kUnitBytes / record_bytes, 1, kUnitSamples);
   const std::uint64_t samples = std::clamp<std::uint64_t>(batch_size, 1, fit);
   unit_samples_ = static_cast<std::size_t>(samples);
+  batch_size_ = batch_size;
   units_per_batch_ = std::max<std::uint64_t>(1, (batch_size + samples - 1) / samples);
 }
 
@@ -73,6 +78,7 @@ void ReadAhead::start(std::shared_ptr<const Schedule> schedule) {
   drop_units();
   stop_ = std::stop_source();
   schedule_ = std::move(schedule);
+  grouped_ = schedule_->n_groups() > 0;
   next_key_ = 0;
   cancelled_ = false;
   may_read_changed_.notify_all();
@@ -146,11 +152,36 @@ void ReadAhead::note(const RecordFetcher::Report& report, bool ahead) {
 
 bool ReadAhead::may_read() const {
   const std::uint64_t next_bytes = sized_key_ == next_key_ ? sized_bytes_ : 1;
-  return awake_ && !cancelled_ && next_key_ < schedule_->n_known() * units_per_batch_ &&
-         units_.size() < kMaxUnits && held_bytes_ + next_bytes <= config_.limit_bytes;
+  return awake_ && !cancelled_ && next_key_ < end_key() && units_.size() < kMaxUnits &&
+         (held_bytes_ + next_bytes <= config_.limit_bytes || (grouped_ && held_bytes_ == 0));
+}
+
+std::uint64_t ReadAhead::key_of(std::uint64_t batch, std::size_t first) const {
+  return grouped_ ? schedule_->group_of(batch) : batch * units_per_batch_ + first / unit_samples_;
+}
+
+std::size_t ReadAhead::offset_of(std::uint64_t batch, std::size_t first) const {
+  if (!grouped_) {
+    return first % unit_samples_;
+  }
+  const std::uint64_t before = batch - schedule_->group_begin(schedule_->group_of(batch));
+  return static_cast<std::size_t>(before * batch_size_) + first;
+}
+
+std::uint64_t ReadAhead::end_key() const {
+  return grouped_ ? schedule_->n_groups() : schedule_->n_known() * units_per_batch_;
 }
 
 std::vector<std::uint64_t> ReadAhead::unit_ids(std::uint64_t key) const {
+  if (grouped_) {
+    std::vector<std::uint64_t> all;
+    const std::uint64_t end = schedule_->group_begin(key + 1);
+    for (std::uint64_t batch = schedule_->group_begin(key); batch < end; ++batch) {
+      const std::vector<std::uint64_t> ids = schedule_->batch_ids(batch);
+      all.insert(all.end(), ids.begin(), ids.end());
+    }
+    return all;
+  }
   const std::vector<std::uint64_t> ids = schedule_->batch_ids(key / units_per_batch_);
   const std::size_t first = std::min<std::size_t>(
       ids.size(), static_cast<std::size_t>(key % units_per_batch_) * unit_samples_);
@@ -170,10 +201,16 @@ void ReadAhead::run(const std::stop_token& stop) {
 void ReadAhead::begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock) {
   const std::uint64_t key = next_key_;
   const std::vector<std::uint64_t> ids = unit_ids(key);
+  fetcher.set_gap(grouped_ ? kGroupGapBytes : kColdGapBytes);
   auto unit = spare_.empty() ? std::make_shared<Unit>() : spare_.back();
   unit->n_bytes = std::max(fetcher.plan(ids), unit->records.n_bytes());
   unit->n_left = ids.size();
   if (held_bytes_ + unit->n_bytes > config_.limit_bytes) {
+    if (grouped_ && held_bytes_ == 0) {  // there will never be room
+      ++next_key_;
+      unit_done_.notify_all();
+      return;
+    }
     // Until there is room. If there never is, a decoding thread reads these samples.
     sized_key_ = key;
     sized_bytes_ = unit->n_bytes;
@@ -181,6 +218,7 @@ void ReadAhead::begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock
   }
   ++next_key_;
   if (ids.empty()) {
+    unit_done_.notify_all();
     return;  // a smaller batch has fewer units, and one that was forgotten has none
   }
   if (!spare_.empty()) {
@@ -260,21 +298,52 @@ void ReadAhead::give_back(std::uint64_t key, const std::shared_ptr<Unit>& unit,
 
 RecordTap::RecordTap(ReadAhead& ahead) : ahead_(&ahead), fetcher_(*ahead.shards_, kWarmGapBytes) {}
 
+// Whether a reader will come to the unit: always, where there are few and long ones, so that no
+// decoding thread reads in bits and pieces what a reader is about to read as a whole.
+bool ReadAhead::expects(std::uint64_t key) const {
+  return grouped_ && awake_ && n_readers_ > 0 && next_key_ <= key && !cancelled_;
+}
+
+std::shared_ptr<ReadAhead::Unit> ReadAhead::await(std::uint64_t key,
+                                                  std::unique_lock<std::mutex>& lock) {
+  auto found = units_.find(key);
+  if (found == units_.end() && expects(key)) {
+    const Stopwatch watch(counters_.wait_ns);
+    const bool here = unit_done_.wait(lock, stop_.get_token(), [&] {
+      found = units_.find(key);
+      return found != units_.end() || !expects(key);
+    });
+    if (!here) {
+      throw_stopped();
+    }
+  }
+  if (found == units_.end()) {
+    next_key_ = std::max(next_key_, key + 1);
+    return nullptr;
+  }
+  return found->second;
+}
+
 std::span<const Record> RecordTap::take(std::uint64_t batch, std::size_t first,
                                         std::span<const std::uint64_t> ids) {
   ReadAhead& ahead = *ahead_;
-  const std::uint64_t key = batch * ahead.units_per_batch_ + first / ahead.unit_samples_;
   std::unique_lock lock(ahead.mutex_);
+  const std::uint64_t key = ahead.key_of(batch, first);
+  if (ahead.grouped_ && ahead.always_waits_ && !ahead.awake_) {
+    lock.unlock();
+    ahead.wake(key);
+    lock.lock();
+  }
   const std::stop_token stop = ahead.stop_.get_token();
-  const auto found = ahead.units_.find(key);
-  if (found == ahead.units_.end()) {
-    ahead.next_key_ = std::max(ahead.next_key_, key + 1);
+  std::shared_ptr<ReadAhead::Unit> found = ahead.await(key, lock);
+  if (found == nullptr) {
     lock.unlock();
     return read(key, ids, stop);
   }
   key_ = key;
   n_taken_ = ids.size();
-  unit_ = found->second;
+  unit_ = std::move(found);
+  const std::size_t offset = ahead.offset_of(batch, first);
   const ReadAhead::Unit& unit = *unit_;
   if (!unit.done) {
     const Stopwatch watch(ahead.counters_.wait_ns);
@@ -286,7 +355,7 @@ std::span<const Record> RecordTap::take(std::uint64_t batch, std::size_t first,
   if (unit.error != nullptr) {
     std::rethrow_exception(unit.error);
   }
-  return unit.records.all().subspan(first % ahead.unit_samples_, ids.size());
+  return unit.records.all().subspan(offset, ids.size());
 }
 
 std::span<const Record> RecordTap::read(std::uint64_t key, std::span<const std::uint64_t> ids,

@@ -97,6 +97,11 @@ class ReadAhead {
   void finish(std::uint64_t key, const std::shared_ptr<Unit>& unit,
               const RecordFetcher::Report& report);
   [[nodiscard]] std::vector<std::uint64_t> unit_ids(std::uint64_t key) const;
+  [[nodiscard]] std::uint64_t key_of(std::uint64_t batch, std::size_t first) const;
+  [[nodiscard]] std::size_t offset_of(std::uint64_t batch, std::size_t first) const;
+  [[nodiscard]] std::uint64_t end_key() const;
+  [[nodiscard]] bool expects(std::uint64_t key) const;
+  [[nodiscard]] std::shared_ptr<Unit> await(std::uint64_t key, std::unique_lock<std::mutex>& lock);
   void note(const RecordFetcher::Report& report, bool ahead);
   void give_back(std::uint64_t key, const std::shared_ptr<Unit>& unit, std::size_t n_samples);
   void drop_units();
@@ -106,12 +111,15 @@ class ReadAhead {
   const bool always_waits_;
   std::size_t unit_samples_;
   std::uint64_t units_per_batch_;
+  std::uint64_t batch_size_;
 
   mutable std::mutex mutex_;  // guards what follows, up to the counters
   std::size_t n_readers_;     // wanted
   std::condition_variable_any may_read_changed_;
   std::condition_variable_any unit_done_;
-  std::map<std::uint64_t, std::shared_ptr<Unit>> units_;  // by key: batch * units_per_batch_ + n
+  // By key: batch * units_per_batch_ + n, or the number of a group of batches.
+  std::map<std::uint64_t, std::shared_ptr<Unit>> units_;
+  bool grouped_ = false;  // units are groups of batches
   std::vector<std::shared_ptr<Unit>> spare_;
   std::shared_ptr<const Schedule> schedule_;
   std::uint64_t next_key_ = 0;  // before it everything is claimed, by a reader or a decoding thread

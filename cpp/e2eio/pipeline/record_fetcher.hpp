@@ -48,6 +48,9 @@ class RecordFetcher {
   RecordFetcher(const ShardSet& shards, std::uint64_t gap_bytes)
       : shards_(&shards), gap_bytes_(gap_bytes) {}
 
+  // From the next plan on.
+  void set_gap(std::uint64_t gap_bytes) noexcept { gap_bytes_ = gap_bytes; }
+
   // Finds out what to read for the records of `ids` (in any order, repetitions allowed), without
   // reading it. Returns the bytes of memory that read() will need.
   std::uint64_t plan(std::span<const std::uint64_t> ids);

@@ -51,6 +51,11 @@ class EpochPlan {
 
   [[nodiscard]] std::uint64_t n_places() const noexcept { return n_places_; }
 
+  [[nodiscard]] const Order& order() const noexcept { return *order_; }
+
+  // Places that all ranks together take in a step.
+  [[nodiscard]] std::uint64_t step() const noexcept { return step_; }
+
   // Every sample is below it.
   [[nodiscard]] std::uint64_t end_id() const noexcept { return order_->end_id(); }
 

@@ -30,6 +30,16 @@ class Order {
   // Every sample is below it.
   [[nodiscard]] virtual std::uint64_t end_id() const noexcept = 0;
 
+  // Stretches of places whose samples lie near each other in the dataset, one after the other from
+  // place 0 on; 0: there are none. Requires: place < n_places(), window <= n_windows().
+  [[nodiscard]] virtual std::uint64_t n_windows() const noexcept { return 0; }
+  [[nodiscard]] virtual std::uint64_t window_of(std::uint64_t /*place*/) const noexcept {
+    return 0;
+  }
+  [[nodiscard]] virtual std::uint64_t begin_of(std::uint64_t /*window*/) const noexcept {
+    return 0;
+  }
+
   // Puts the samples of places [first, first + ids.size()) into `ids`.
   // Requires: first + ids.size() <= n_places().
   virtual void fill(std::uint64_t epoch, std::uint64_t first,
@@ -72,6 +82,13 @@ class SelectedOrder final : public Order {
   SelectedOrder(std::shared_ptr<const Order> order, std::shared_ptr<const Ids> selected);
   [[nodiscard]] std::uint64_t n_places() const noexcept override { return order_->n_places(); }
   [[nodiscard]] std::uint64_t end_id() const noexcept override { return end_id_; }
+  [[nodiscard]] std::uint64_t n_windows() const noexcept override { return order_->n_windows(); }
+  [[nodiscard]] std::uint64_t window_of(std::uint64_t place) const noexcept override {
+    return order_->window_of(place);
+  }
+  [[nodiscard]] std::uint64_t begin_of(std::uint64_t window) const noexcept override {
+    return order_->begin_of(window);
+  }
   void fill(std::uint64_t epoch, std::uint64_t first, std::span<std::uint64_t> ids) const override;
 
  private:

@@ -1,5 +1,6 @@
 #include "e2eio/plan/schedule.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "e2eio/base/error.hpp"
@@ -12,6 +13,22 @@ PlannedEpoch::PlannedEpoch(const EpochPlan& plan, std::uint64_t epoch, std::uint
     throw Error(ErrorKind::kInvalidArgument,
                 cat("place ", begin, " of an epoch of ", plan.n_places()));
   }
+  first_window_ = begin < plan.n_places() ? plan.order().window_of(begin) : 0;
+}
+
+std::uint64_t PlannedEpoch::n_groups() const noexcept {
+  return plan_.order().n_windows() - (plan_.order().n_windows() == 0 ? 0 : first_window_);
+}
+
+std::uint64_t PlannedEpoch::group_of(std::uint64_t batch) const noexcept {
+  return plan_.order().window_of(begin_ + batch * plan_.step()) - first_window_;
+}
+
+std::uint64_t PlannedEpoch::group_begin(std::uint64_t group) const noexcept {
+  const std::uint64_t place = plan_.order().begin_of(first_window_ + group);
+  const std::uint64_t batch =
+      place <= begin_ ? 0 : (place - begin_ + plan_.step() - 1) / plan_.step();
+  return std::min(batch, n_known());
 }
 
 std::uint64_t PlannedEpoch::n_known() const noexcept { return plan_.n_batches(begin_); }

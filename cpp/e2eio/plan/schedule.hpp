@@ -31,6 +31,15 @@ class Schedule {
   // Sample ids of a batch, in order; none if it has been forgotten. Requires: number < n_known().
   [[nodiscard]] virtual std::vector<std::uint64_t> batch_ids(std::uint64_t number) const = 0;
 
+  // Groups of batches that are best read together, one after the other from batch 0 on; 0: none.
+  // Group g has the batches [group_begin(g), group_begin(g + 1)), all but the last one of them
+  // full. Requires: batch < n_known(), group <= n_groups().
+  [[nodiscard]] virtual std::uint64_t n_groups() const noexcept { return 0; }
+  [[nodiscard]] virtual std::uint64_t group_of(std::uint64_t batch) const noexcept { return batch; }
+  [[nodiscard]] virtual std::uint64_t group_begin(std::uint64_t group) const noexcept {
+    return group;
+  }
+
  private:
   const std::uint64_t epoch_;
 };
@@ -44,10 +53,15 @@ class PlannedEpoch final : public Schedule {
   [[nodiscard]] std::uint64_t n_known() const noexcept override;
   [[nodiscard]] bool complete() const noexcept override { return true; }
   [[nodiscard]] std::vector<std::uint64_t> batch_ids(std::uint64_t number) const override;
+  // The batches that begin in the same window of the order.
+  [[nodiscard]] std::uint64_t n_groups() const noexcept override;
+  [[nodiscard]] std::uint64_t group_of(std::uint64_t batch) const noexcept override;
+  [[nodiscard]] std::uint64_t group_begin(std::uint64_t group) const noexcept override;
 
  private:
   const EpochPlan plan_;
   const std::uint64_t begin_;
+  std::uint64_t first_window_ = 0;
 };
 
 // Batches that somebody else decides on, one after the other.

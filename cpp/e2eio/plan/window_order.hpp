@@ -37,9 +37,9 @@ class WindowOrder final : public Order {
   [[nodiscard]] std::uint64_t extent_samples() const noexcept { return extent_; }
   [[nodiscard]] std::uint64_t window_samples() const noexcept { return n_of(0); }
 
-  // The window that holds a place, and the first place of a window. Requires: place < n.
-  [[nodiscard]] std::uint64_t window_of(std::uint64_t place) const noexcept;
-  [[nodiscard]] std::uint64_t begin_of(std::uint64_t window) const noexcept;
+  [[nodiscard]] std::uint64_t n_windows() const noexcept override { return n_windows_; }
+  [[nodiscard]] std::uint64_t window_of(std::uint64_t place) const noexcept override;
+  [[nodiscard]] std::uint64_t begin_of(std::uint64_t window) const noexcept override;
 
  private:
   [[nodiscard]] std::uint64_t n_of(std::uint64_t window) const noexcept {

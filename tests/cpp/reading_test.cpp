@@ -15,6 +15,7 @@
 #include "e2eio/io/throttled_source.hpp"
 #include "e2eio/pipeline/batch_pipeline.hpp"
 #include "e2eio/pipeline/record_fetcher.hpp"
+#include "e2eio/plan/window_order.hpp"
 #include "test_shard.hpp"
 
 namespace e2eio {
@@ -125,6 +126,42 @@ class ReadingTest : public ::testing::Test {
   test::TemporaryDirectory directory_;
   GatedSource* gate_ = nullptr;
 };
+
+TEST_F(ReadingTest, ReadsTheBatchesOfAWindowTogether) {
+  const auto shards = gated();
+  PipelineConfig windows = config(7, 4);
+  windows.plan.order = std::make_shared<const WindowOrder>(400, 3, 4);
+  for (const std::uint64_t limit : {std::uint64_t{1} << 25U, std::uint64_t{40000}}) {
+    windows.read_ahead.limit_bytes = limit;
+    BatchPipeline pipeline(shards, windows);
+    for (std::uint64_t epoch = 0; epoch < 20; ++epoch) {
+      expect_epoch(pipeline, epoch, 300, 400);
+      pipeline.start(epoch, 11 * epoch);  // and drops it
+      ASSERT_NE(pipeline.next(seconds(60)), nullptr);
+    }
+    EXPECT_EQ(pipeline.stats().reads.records_ahead > 20 * 400 / 2, limit > 40000);
+  }
+}
+
+TEST_F(ReadingTest, ThrowsAReadErrorOfAWindowInItsBatchsPlaceAndStopsWaitingForOne) {
+  const auto shards = gated();
+  PipelineConfig windows = config(400, 3);
+  windows.plan.order = std::make_shared<const WindowOrder>(400, 3, 4);
+  BatchPipeline pipeline(shards, windows);
+  gate_->set_open(false);
+  pipeline.start(0, 0);
+  gate_->await(1);
+  EXPECT_EQ(pipeline.next(std::chrono::milliseconds(1)), nullptr);
+  pipeline.start(1, 0);
+  gate_->await(1);
+  pipeline.close();
+  gate_->set_open(true);
+  gate_->break_byte(shards->locate(0).shard->record_begin(0));
+  pipeline.start(0, 0);
+  EXPECT_THROW((void)pipeline.next(seconds(60)), Error);
+  gate_->break_byte(~std::uint64_t{0});
+  expect_epoch(pipeline, 2, 300, 400);
+}
 
 TEST_F(ReadingTest, FetchesRecordsInAnyOrderAndTwice) {
   const auto shards = files();

@@ -85,7 +85,9 @@ def test_windows_are_read_by_ranks_and_after_a_cut(
     whole = [i for _, ids in e2eio.Loader(path, batch_size=32, shuffle="window", **options)
              for i in ids.tolist()]  # fmt: skip
     for position in (0, 1, 31, 500, 1777, N - 1, N):
-        with e2eio.Loader(e2eio.Dataset(reader), batch_size=50, shuffle="window", **options) as loader:
+        with e2eio.Loader(
+            e2eio.Dataset(reader), batch_size=50, shuffle="window", **options
+        ) as loader:
             loader.load_state_dict({**loader.state_dict(), "position": position})
             rest = []
             for x, ids in loader:
@@ -97,7 +99,7 @@ def test_windows_are_read_by_ranks_and_after_a_cut(
 def test_an_iterator_that_is_dropped_stops_waiting_for_a_window(
     path: Path, images: NDArray[np.float32]
 ) -> None:
-    reader = shards.open_shard(path, throttle=(1e4, 0.01))  # a minute for a window
-    with e2eio.Loader(e2eio.Dataset(reader), batch_size=32, shuffle="window", timeout=0.3) as loader:
-        with pytest.raises(TimeoutError):
-            next(iter(loader))
+    slow = e2eio.Dataset(shards.open_shard(path, throttle=(1e4, 0.01)))  # a minute for a window
+    loader = e2eio.Loader(slow, batch_size=32, shuffle="window", timeout=0.3)
+    with loader, pytest.raises(TimeoutError):
+        next(iter(loader))

@@ -6,6 +6,8 @@ act on them, and survives pickling, so that it crosses process boundaries unharm
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 __all__ = [
     "ConfigError",
     "CorruptShardError",
@@ -15,6 +17,8 @@ __all__ = [
     "ImporterError",
     "InternalError",
     "MissingDependencyError",
+    "PlanMismatchError",
+    "RankMissingError",
     "SchemaMismatchError",
     "ShardExistsError",
     "ShardIOError",
@@ -114,6 +118,48 @@ class MissingDependencyError(E2eioError, ImportError):
 
 class ForkError(E2eioError, RuntimeError):
     """A loader with running threads was used in a forked child."""
+
+
+class PlanMismatchError(E2eioError, RuntimeError):
+    """The ranks of one job were told to load different things.
+
+    Parameters
+    ----------
+    message : str
+        What differs, on which ranks, and what to do.
+    differences : mapping
+        For each item that differs: its values, as texts, each with the ranks that have it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        differences: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.differences = dict(differences or {})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.message, self.differences))
+
+
+class RankMissingError(E2eioError, TimeoutError):
+    """Some ranks of the job did not come to where all have to meet.
+
+    Parameters
+    ----------
+    message : str
+        Who did not come, within what time, and what to do.
+    missing : sequence of int
+        Ranks that did not come, as far as this rank could find out.
+    """
+
+    def __init__(self, message: str = "", missing: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.message, self.missing))
 
 
 class InternalError(E2eioError, RuntimeError):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from e2eio import _core
 from e2eio.dataset import Dataset
+from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError, ForkError
 from e2eio.forms import Wire
 from e2eio.frameworks import framework_named
@@ -30,7 +31,6 @@ from e2eio.options import (
     transform_options,
 )
 from e2eio.plan import OrderOptions, sample_order
-from e2eio.ranks import rank_and_world_size
 from e2eio.resume import Progress, Resumable
 from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform
@@ -43,7 +43,7 @@ SLOW_BATCH_S = 60.0
 _WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
 
 
-class Loader(Resumable):
+class Loader(Resumable, RankedLoader):
     """Iterates over the batches of a dataset.
 
     Threads of the core read, verify and decode batches into recycled memory while the consumer works. Not
@@ -115,7 +115,10 @@ class Loader(Resumable):
     samples_per_epoch : int or None
         Of all ranks, with `weights`; None: as many as are selected.
     rank, world_size : int or None
-        None: from torch.distributed or the launcher (torchrun, MPI, Slurm), else 0 of 1.
+        None: from torch.distributed, Horovod, MPI, JAX or the launcher (torchrun, mpirun, srun), else 0 of 1:
+        :func:`e2eio.distributed.detect_ranks`. A group that is set up before the first batch counts. All ranks
+        then compare, once and before the first batch, what they are about to load. Give 0 and 1 for a loader
+        that one rank alone iterates, or that gives every rank all samples.
     timeout : float or None
         Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
 
@@ -123,6 +126,8 @@ class Loader(Resumable):
     ------
     ConfigError
         An argument is wrong.
+    PlanMismatchError, RankMissingError
+        At the first batch, on all ranks: they would load different things, or some do not come.
 
     Notes
     -----
@@ -166,10 +171,11 @@ class Loader(Resumable):
         timeout: float | None = None,
     ) -> None:
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-        self.rank, self.world_size = rank_and_world_size(rank, world_size)
+        RankedLoader.__init__(self, rank, world_size)
         asked = OrderOptions(shuffle, seed, select, exclude, weights, samples_per_epoch)
         order = sample_order(self.dataset, asked)
-        super().__init__(order, batch_size, self.rank, self.world_size, drop_last)
+        ranks = self._ranks
+        Resumable.__init__(self, order, batch_size, ranks.rank, ranks.world_size, drop_last)
         self._framework = framework_named(framework)
         self._framework.check_dtype(dtype)
         self._fields = checked_fields(self.dataset, fields)
@@ -178,7 +184,6 @@ class Loader(Resumable):
         self._timeout = checked_timeout(timeout)
         delivered = channel_indices(self.dataset, channels)
         self._options: dict[str, Any] = {
-            **self._shares,
             "order": order.core,
             "channels": delivered,
             **transform_options(self.dataset, transforms, resolution, delivered, seed),
@@ -197,27 +202,35 @@ class Loader(Resumable):
         self._options["prefetch"] = resolve_prefetch(prefetch, batch_size, self._options["threads"])
         self._closed = False
         self._pid = os.getpid()
-        self._warned = False
-        self._warned_slow = False
+        self._warned = self._warned_slow = False
         self._idle: list[_core.Pipeline] = [self._make_pipeline()]
         self._latest = self._idle[0]
         self._iterators: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
 
     def _make_pipeline(self) -> _core.Pipeline:
-        return _core.Pipeline(self.dataset.readers, **self._options)
+        return _core.Pipeline(self.dataset.readers, **self._shares, **self._options)
 
     def __len__(self) -> int:
         """Batches per epoch, equal on all ranks."""
+        self._settled_ranks()
         return self._plan.n_batches()
 
     def __repr__(self) -> str:
         return (
-            f"Loader({len(self)} batches of {self._options['batch_size']} from {self.dataset!r}, "
+            f"Loader({len(self)} batches of {self._shares['batch_size']} from {self.dataset!r}, "
             f"rank {self.rank} of {self.world_size}, {self._options['threads']} threads)"
         )
 
+    def _move_to(self, ranks: Ranks) -> None:
+        self._share_among(ranks.rank, ranks.world_size)
+        while self._idle:
+            self._idle.pop().close()
+        self._idle.append(self._make_pipeline())
+        self._latest = self._idle[0]
+
     def __iter__(self) -> BatchIterator:
         self.check_usable()
+        self._compare_once()
         pipeline = self._idle.pop() if self._idle else self._make_pipeline()
         self._latest = pipeline
         pipeline.start(*self._next)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from e2eio import _core
 from e2eio.dataset import Dataset
+from e2eio.distributed import share_of_cores
 from e2eio.errors import ConfigError
-from e2eio.ranks import share_of_cores
 from e2eio.transforms import Transform, compile_transforms, transform_key
 
 __all__ = [

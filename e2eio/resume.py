@@ -71,6 +71,11 @@ class Resumable:
         self._next = (0, 0)  # epoch and position
         self._progress: Progress | None = None  # of the latest iterator, if nothing came after it
 
+    def _share_among(self, rank: int, world_size: int) -> None:
+        """Take the share of another rank, before the first batch."""
+        self._shares.update(rank=rank, world_size=world_size)
+        self._plan = _core.EpochPlan(self._order.core, **self._shares)
+
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration this epoch (0 or more); without it epochs count up by themselves.
 

@@ -138,7 +138,7 @@ def test_fixed_numbers_stay_fixed(path: Path) -> None:
 def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_core, "usable_cores", lambda: 16)
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "OMPI_", "MPI_", "PMI_")) or name == "LOCAL_WORLD_SIZE":
+        if name.startswith(("SLURM_", "OMPI_", "MPI_", "PMI_", "LOCAL_")):
             monkeypatch.delenv(name)
 
 
@@ -151,11 +151,13 @@ def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"LOCAL_WORLD_SIZE": "64"}, 1),
         ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, 2),
         ({"MPI_LOCALNRANKS": "2"}, 8),
-        ({"SLURM_NTASKS_PER_NODE": "5"}, 3),
-        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),1"}, 4),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "5"}, 3),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE": "4(x2),1"}, 4),
+        # The shell of a batch script is one process, whatever it may start.
+        ({"SLURM_NTASKS_PER_NODE": "5"}, 16),
         # Bound to its own cores: all that it may use are its own.
-        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "16"}, 16),
-        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "99"}, 16),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "16"}, 16),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "99"}, 16),
         ({"LOCAL_WORLD_SIZE": "many"}, 16),
     ],
 )

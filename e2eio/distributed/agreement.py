@@ -12,7 +12,7 @@ from e2eio.distributed.exchange import Exchange, open_exchange
 from e2eio.distributed.waiting import wait_until
 from e2eio.errors import ConfigError, PlanMismatchError, RankMissingError
 
-__all__ = ["CHECK_TIMEOUT_S", "check_agreement", "check_timeout_s"]
+__all__ = ["CHECK_TIMEOUT_S", "check_agreement", "check_timeout_s", "compare", "ranks_text"]
 
 #: Seconds that ranks wait for each other, unless E2EIO_CHECK_TIMEOUT says otherwise.
 CHECK_TIMEOUT_S = 300.0
@@ -90,14 +90,32 @@ def check_agreement(
     exchange = open_exchange(rank, world_size)
     if exchange is None:
         return False
-    text = json.dumps(dict(description), sort_keys=True)
-    if rank == 0:
-        verdict = _collect(exchange, text, world_size, timeout_s)
-        exchange.answer(json.dumps(verdict))
-    else:
-        verdict = _ask(exchange, text, rank, timeout_s)
-    _raise_unless_agreed(verdict, timeout_s)
+    compare(exchange, description, rank=rank, world_size=world_size, timeout_s=timeout_s)
     return True
+
+
+def compare(
+    exchange: Exchange,
+    description: Mapping[str, Any],
+    *,
+    rank: int,
+    world_size: int,
+    timeout_s: float,
+) -> None:
+    """Do what :func:`check_agreement` does, through this exchange."""
+    text = json.dumps(dict(description), sort_keys=True)
+    try:
+        if rank == 0:
+            verdict = _collect(exchange, text, world_size, timeout_s)
+            exchange.answer(json.dumps(verdict))
+        else:
+            verdict = _ask(exchange, text, rank, timeout_s)
+    except RuntimeError as error:  # of torch's store, of MPI and of JAX alike
+        raise RankMissingError(
+            f"rank {rank} lost the other ranks while they compared what they load: {error}; look for the first "
+            "error among the messages of all ranks"
+        ) from error
+    _raise_unless_agreed(verdict, timeout_s)
 
 
 def _collect(exchange: Exchange, own: str, world_size: int, timeout_s: float) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def start_world(world_size: int) -> Any:
     if world.size != world_size:
         raise ConfigError(
             f"the launcher started {world_size} ranks, but mpi4py sees {world.size}: it was built for another MPI "
-            f"({MPI.Get_library_version().splitlines()[0]}); install an mpi4py that fits mpirun, or set "
+            f"({MPI.Get_library_version().partition(',')[0]}); install an mpi4py that fits mpirun, or set "
             "MASTER_ADDR and MASTER_PORT for all ranks"
         )
     return world

@@ -212,3 +212,23 @@ def test_ranks_bound_to_their_cores_use_all_of_them(monkeypatch: pytest.MonkeyPa
         )
         assert int(done.stdout) == expected
     assert share_of_cores(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("usable", "mine", "launcher", "share"),
+    [
+        (128, 128, 128, 16),  # not bound
+        (16, 16, 128, 16),  # bound to its own
+        (64, 64, 128, 16),  # four ranks are bound to the same half of the node
+        (1, 1, 128, 1),
+        (8, 128, 128, 1),  # a CPU quota of 8, for all ranks together
+        (8, 64, 128, 1),
+    ],
+)
+def test_eight_ranks_of_a_large_node(
+    usable: int, mine: int, launcher: int, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    cores = {0: set(range(mine)), os.getppid(): set(range(launcher))}
+    monkeypatch.setattr(os, "sched_getaffinity", cores.__getitem__, raising=False)
+    assert share_of_cores(usable) == share

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from e2eio import errors, sampling, transforms
+from e2eio import distributed, errors, sampling, transforms
 from e2eio.errors import E2eioError
 
 try:
@@ -44,6 +44,7 @@ __all__ = [
     "Wire",
     "__version__",
     "convert",
+    "distributed",
     "errors",
     "kernel_set",
     "kernels",

@@ -85,10 +85,10 @@ def init(backend: str | None = None, *, timeout: float | None = None) -> World:
 
     Rank and world size are those of :func:`e2eio.distributed.detect_ranks`. The ranks find each other through
 
+    - nothing, if the world is one process;
     - ``MASTER_ADDR`` and ``MASTER_PORT`` where both are set: torchrun sets them, and you may;
     - MPI: rank 0 takes a free port and tells it over mpi4py;
-    - Slurm: the first host of the step's node list, and a port made from the numbers of job and step;
-    - nothing, if the world is one process.
+    - Slurm: the first host of the step's node list, and a port made from the numbers of job and step.
 
     Idempotent: a second call returns the first call's world. A group that somebody else has set up is used as
     it is, and not shut down. The environment is not changed.
@@ -199,16 +199,12 @@ def _meet(ranks: Ranks, timeout_s: float) -> tuple[Any, tuple[int, int]]:
     local = None
     if ranks.local_rank is not None and ranks.local_world_size is not None:
         local = (ranks.local_rank, ranks.local_world_size)
+    if ranks.world_size == 1:
+        return group.HashStore(), local or (0, 1)
     if all(name in os.environ for name in ("MASTER_ADDR", "MASTER_PORT")):
-        address = "env://"
-        found = next(
-            group.rendezvous(
-                address, ranks.rank, ranks.world_size, timeout=timedelta(seconds=timeout_s)
-            )
-        )
-        store = found[0]
-    elif ranks.world_size == 1:
-        return group.HashStore(), (0, 1)
+        limit = timedelta(seconds=timeout_s)
+        place = (ranks.rank, ranks.world_size)
+        store, _, _ = next(group.rendezvous("env://", *place, timeout=limit))
     elif ranks.source in _MPI_SOURCES:
         world = mpi.start_world(ranks.world_size)
         local = local or mpi.node_place(world)

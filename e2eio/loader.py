@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,16 +12,13 @@ from numpy.typing import ArrayLike
 
 from e2eio import _core
 from e2eio.dataset import Dataset
+from e2eio.delivery import assembly_of, wait_for_batch
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError, ForkError
-from e2eio.forms import Wire
 from e2eio.frameworks import framework_named
-from e2eio.lease import Lease, coo_arrays, wire_array
 from e2eio.options import (
-    SAMPLE_ID,
     at_least,
     channel_indices,
-    checked_fields,
     checked_flag,
     checked_form,
     checked_timeout,
@@ -39,8 +35,6 @@ __all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
 
 #: Seconds without a batch after which a loader without a timeout says so, once.
 SLOW_BATCH_S = 60.0
-
-_WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
 
 
 class Loader(Resumable, RankedLoader):
@@ -176,11 +170,9 @@ class Loader(Resumable, RankedLoader):
         order = sample_order(self.dataset, asked)
         ranks = self._ranks
         Resumable.__init__(self, order, batch_size, ranks.rank, ranks.world_size, drop_last)
-        self._framework = framework_named(framework)
-        self._framework.check_dtype(dtype)
-        self._fields = checked_fields(self.dataset, fields)
-        self._as_dict = fields is None
-        self._dtype: str = dtype
+        self._assembly = assembly_of(
+            self.dataset, framework_named(framework), fields, dtype, form, writable
+        )
         self._timeout = checked_timeout(timeout)
         delivered = channel_indices(self.dataset, channels)
         self._options: dict[str, Any] = {
@@ -250,26 +242,7 @@ class Loader(Resumable, RankedLoader):
 
     def assemble(self, batch: _core.Batch) -> Any:
         """Return the batch as the framework's arrays, in the order of the fields."""
-        ids = batch.ids
-        values: dict[str, Any] = {}
-        for name in self._fields:
-            if name == self.dataset.schema.image.name:
-                values[name] = self._image(batch)
-            elif name == SAMPLE_ID:
-                values[name] = self._framework.scalar(ids)
-            else:
-                values[name] = self._framework.scalar(self.dataset.scalars(name)[ids])
-        return values if self._as_dict else tuple(values[name] for name in self._fields)
-
-    def _image(self, batch: _core.Batch) -> Any:
-        if self._options["form"] == "wire":
-            return Wire(wire_array(batch))
-        if self._options["form"] == "coo":
-            return self._framework.coo(
-                *coo_arrays(batch, self._dtype), batch.shape, dtype=self._dtype
-            )
-        lease = Lease(batch, self._dtype, self._note_write)
-        return self._framework.image(lease, dtype=self._dtype, writable=self._options["writable"])
+        return self._assembly.assemble(batch, self._note_write)
 
     def _note_write(self) -> None:
         if not self._warned:
@@ -372,20 +345,14 @@ class BatchIterator(Iterator[Any]):
         return arrays
 
     def _wait(self, pipeline: _core.Pipeline) -> _core.Batch | None:
-        timeout_s = self._loader.timeout_s
-        begin = time.monotonic()
-        while True:
-            batch = pipeline.next(_WAIT_S)
-            if batch is not None:
-                return batch
-            if pipeline.exhausted:
-                return None
-            waited_s = time.monotonic() - begin
-            self._loader.note_wait(waited_s)
-            if timeout_s is not None and waited_s > timeout_s:
-                raise TimeoutError(
-                    f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls"
-                )
+        return wait_for_batch(
+            pipeline,
+            self._loader.timeout_s,
+            note_wait=self._loader.note_wait,
+            late=lambda timeout_s: TimeoutError(
+                f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls"
+            ),
+        )
 
     def close(self) -> None:
         """End the iteration; idempotent."""

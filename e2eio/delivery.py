@@ -1,0 +1,137 @@
+"""From the pipeline's batches to the consumer's: waiting for one, and its fields as arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from e2eio.forms import Wire
+from e2eio.lease import Lease, coo_arrays, wire_array
+from e2eio.options import SAMPLE_ID, checked_fields
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from e2eio import _core
+    from e2eio.dataset import Dataset
+    from e2eio.frameworks import Framework
+
+__all__ = ["BatchAssembly", "assembly_of", "wait_for_batch"]
+
+_WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAssembly:
+    """Makes the arrays of a batch. Thread rule: any thread.
+
+    Parameters
+    ----------
+    framework : Framework
+        What the arrays are.
+    fields : tuple of str
+        Names of what is delivered, in order.
+    as_dict : bool
+        Batches are dicts, else tuples.
+    image_name : str
+        The one of `fields` that the core decodes.
+    column : callable
+        Returns a scalar field of all samples, by name.
+    dtype, form, writable
+        As in :class:`e2eio.Loader`.
+    """
+
+    framework: Framework
+    fields: tuple[str, ...]
+    as_dict: bool
+    image_name: str
+    column: Callable[[str], NDArray[Any]]
+    dtype: str
+    form: str
+    writable: bool
+
+    def assemble(self, batch: _core.Batch, on_write: Callable[[], None]) -> Any:
+        """Return the batch as the framework's arrays, in the order of the fields.
+
+        `on_write` is called if it turns out to have been written into, and is not writable.
+        """
+        ids = batch.ids
+        values: dict[str, Any] = {}
+        for name in self.fields:
+            if name == self.image_name:
+                values[name] = self._image(batch, on_write)
+            elif name == SAMPLE_ID:
+                values[name] = self.framework.scalar(ids)
+            else:
+                values[name] = self.framework.scalar(self.column(name)[ids])
+        return values if self.as_dict else tuple(values[name] for name in self.fields)
+
+    def _image(self, batch: _core.Batch, on_write: Callable[[], None]) -> Any:
+        if self.form == "wire":
+            return Wire(wire_array(batch))
+        if self.form == "coo":
+            return self.framework.coo(*coo_arrays(batch, self.dtype), batch.shape, dtype=self.dtype)
+        lease = Lease(batch, self.dtype, on_write)
+        return self.framework.image(lease, dtype=self.dtype, writable=self.writable)
+
+
+def assembly_of(
+    dataset: Dataset,
+    framework: Framework,
+    fields: Sequence[str] | None,
+    dtype: str,
+    form: str,
+    writable: bool,
+) -> BatchAssembly:
+    """Return what makes the batches of a dataset.
+
+    Raises
+    ------
+    ConfigError
+        There is no such field, or the framework has no such dtype.
+    """
+    framework.check_dtype(dtype)
+    return BatchAssembly(
+        framework,
+        fields=checked_fields(dataset, fields),
+        as_dict=fields is None,
+        image_name=dataset.schema.image.name,
+        column=dataset.scalars,
+        dtype=dtype,
+        form=form,
+        writable=writable,
+    )
+
+
+def wait_for_batch(
+    pipeline: _core.Pipeline,
+    timeout_s: float | None,
+    *,
+    note_wait: Callable[[float], None],
+    late: Callable[[float], Exception],
+) -> _core.Batch | None:
+    """Return the next batch; None: the epoch is over. Signals are delivered meanwhile.
+
+    Parameters
+    ----------
+    pipeline : _core.Pipeline
+    timeout_s : float or None
+        None: wait for ever.
+    note_wait : callable
+        Called now and then with the seconds waited so far.
+    late : callable
+        Returns the error to raise when `timeout_s` have passed.
+    """
+    begin = time.monotonic()
+    while True:
+        batch = pipeline.next(_WAIT_S)
+        if batch is not None:
+            return batch
+        if pipeline.exhausted:
+            return None
+        waited_s = time.monotonic() - begin
+        note_wait(waited_s)
+        if timeout_s is not None and waited_s > timeout_s:
+            raise late(timeout_s)

@@ -30,6 +30,7 @@ from e2eio.loader import Loader
 if TYPE_CHECKING:
     from e2eio.conversion import convert
     from e2eio.shards import write
+    from e2eio.torch import DataLoader, default_collate
 
 try:
     __version__ = version("e2eio")
@@ -38,12 +39,14 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "Coo",
+    "DataLoader",
     "Dataset",
     "E2eioError",
     "Loader",
     "Wire",
     "__version__",
     "convert",
+    "default_collate",
     "distributed",
     "errors",
     "kernel_set",
@@ -53,8 +56,13 @@ __all__ = [
     "write",
 ]
 
-# Loaded when first asked for: loading data needs neither multiprocessing nor the writer.
-_LAZY = {"convert": "e2eio.conversion", "write": "e2eio.shards"}
+# Loaded when first asked for: loading data needs neither multiprocessing nor the writer, nor always torch.
+_LAZY = {
+    "DataLoader": "e2eio.torch",
+    "convert": "e2eio.conversion",
+    "default_collate": "e2eio.torch",
+    "write": "e2eio.shards",
+}
 
 
 def __getattr__(name: str) -> object:

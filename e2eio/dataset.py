@@ -22,9 +22,40 @@ from e2eio.schema import Schema
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "SampleArrays"]
+__all__ = ["Dataset", "SampleArrays", "Samples", "join_datasets"]
 
 SampleArrays = dict[str, Any]
+
+
+class Samples(list[Any]):
+    """Samples that were decoded together, and the arrays that they are views of.
+
+    A list like any other; :func:`e2eio.default_collate` makes a batch of `columns` without copying it.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        Each field, [n, ...].
+    as_dict : bool
+        Samples are dicts, else tuples.
+    """
+
+    def __init__(self, columns: dict[str, NDArray[Any]], *, as_dict: bool = True) -> None:
+        parts = list(zip(*columns.values(), strict=True))
+        super().__init__(
+            [dict(zip(columns, part, strict=True)) for part in parts] if as_dict else parts
+        )
+        self.columns = columns
+        self._parts = parts
+
+    def intact(self) -> bool:
+        """Say whether the samples are still those of `columns`: nobody put other values in their place."""
+        return 0 < len(self) == len(self._parts) and all(
+            isinstance(sample, dict)
+            and tuple(sample) == tuple(self.columns)
+            and all(map(operator.is_, sample.values(), part))
+            for sample, part in zip(self, self._parts, strict=True)
+        )
 
 
 class Dataset:
@@ -159,13 +190,10 @@ class Dataset:
     def __getitems__(self, indices: Iterable[int]) -> list[SampleArrays]:
         """Return several samples by one native decode; a plain torch DataLoader calls this."""
         ids = np.array([self._sample_id(index) for index in indices], dtype=np.int64)
-        images = self._decode(ids)
-        columns = {field.name: self.scalars(field.name)[ids] for field in self._schema.scalars}
-        name = self._schema.image.name
-        return [
-            {name: images[i], **{key: column[i] for key, column in columns.items()}}
-            for i in range(len(ids))
-        ]
+        columns: dict[str, NDArray[Any]] = {self._schema.image.name: self._decode(ids)}
+        for field in self._schema.scalars:
+            columns[field.name] = self.scalars(field.name)[ids]
+        return Samples(columns)
 
     def _sample_id(self, index: int) -> int:
         try:
@@ -209,6 +237,21 @@ class Dataset:
                 "make the Dataset again",
                 path=state["paths"][0],
             )
+
+
+def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
+    """Return one dataset of the samples of all, in order; of a single one, itself. Opens no file.
+
+    Raises
+    ------
+    SchemaMismatchError
+        They hold different fields.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    joined = Dataset([reader for dataset in datasets for reader in dataset.readers])
+    joined._statistics = _merged([dataset.statistics for dataset in datasets])
+    return joined
 
 
 _Statistics = tuple[manifest.ChannelStatistics, ...]

@@ -1,0 +1,317 @@
+"""What a sampler draws, in torch's order, and where in it one is: the state of a DataLoader.
+
+torch's samplers have no state. Their order is a function of the random numbers at the epoch's begin; so that is
+what is remembered, and the epoch is drawn again and passed over to where it was left.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler
+from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data.sampler import WeightedRandomSampler
+
+__all__ = [
+    "Draws",
+    "Progress",
+    "Samplers",
+    "begin_of",
+    "draws_of",
+    "replayed",
+    "restore_epoch",
+    "unobserved",
+]
+
+_WITHOUT_RANDOM = (SequentialSampler, DistributedSampler, range, list, tuple)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one epoch has come. Thread rule: one thread at a time.
+
+    Attributes
+    ----------
+    begin : dict
+        What its draws follow from, as of :func:`begin_of`.
+    n_yielded : int
+        Batches that were handed out, or replaced by an error.
+    finished : bool
+        StopIteration was raised.
+    base_seed : int or None
+        That torch's iterator drew, and that random transforms follow from; None: it has not drawn yet.
+    sampler : dict or None
+        State of samplers with a state of their own, as of `since` batches ago.
+    """
+
+    begin: dict[str, Any]
+    n_yielded: int = 0
+    finished: bool = False
+    base_seed: int | None = None
+    sampler: dict[str, Any] | None = None
+    since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Samplers:
+    """What a loader's order follows from: its attributes of the same names. Thread rule: any thread."""
+
+    sampler: Any
+    batch_sampler: Any
+    generator: torch.Generator | None
+
+    @property
+    def index_sampler(self) -> Any:
+        """What is iterated over."""
+        return self.sampler if self.batch_sampler is None else self.batch_sampler
+
+    @property
+    def leaf(self) -> Any:
+        """What decides on the order: the sampler inside of torch's own BatchSampler."""
+        sampler = self.index_sampler
+        return sampler.sampler if type(sampler) is BatchSampler else sampler
+
+
+def unobserved(samplers: Samplers) -> bool:
+    """Say whether all draws after the first batch's leave no trace that anybody could notice."""
+    leaf = samplers.leaf
+    if type(leaf) is RandomSampler:
+        return leaf.generator is None  # it makes one of its own
+    return type(leaf) in (*_WITHOUT_RANDOM, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def _generators(samplers: Samplers) -> list[torch.Generator]:
+    found: list[torch.Generator] = []
+    for owner in (samplers, samplers.sampler, samplers.batch_sampler, samplers.leaf):
+        generator = getattr(owner, "generator", None)
+        if isinstance(generator, torch.Generator) and all(generator is not each for each in found):
+            found.append(generator)
+    return found
+
+
+def _draws_globally(samplers: Samplers) -> bool:
+    leaf = samplers.leaf
+    if type(leaf) in _WITHOUT_RANDOM or type(leaf) is RandomSampler:
+        return False  # a RandomSampler draws one seed, which is kept instead
+    return not isinstance(getattr(leaf, "generator", None), torch.Generator)
+
+
+def begin_of(samplers: Samplers) -> dict[str, Any]:
+    """Return what the order of the epoch that begins now follows from: JSON-able.
+
+    The states of explicit generators, "global" (torch's, where the sampler may draw from it), "epoch" (of
+    samplers that have one). A RandomSampler without a generator adds its "seed" when it has drawn it.
+    """
+    begin: dict[str, Any] = {}
+    if generators := _generators(samplers):
+        begin["generators"] = [_encoded(generator) for generator in generators]
+    if _draws_globally(samplers):
+        begin["global"] = _encoded(torch.default_generator)
+    epoch = getattr(samplers.leaf, "epoch", None)
+    if isinstance(epoch, int):
+        begin["epoch"] = epoch
+    return begin
+
+
+@contextmanager
+def replayed(samplers: Samplers, begin: dict[str, Any]) -> Iterator[None]:
+    """Set the random numbers to those of `begin`; torch's global ones are put back afterwards."""
+    for generator, state in zip(_generators(samplers), begin.get("generators", []), strict=False):
+        generator.set_state(_decoded(state))
+    before = torch.get_rng_state()
+    try:
+        if "global" in begin:
+            torch.set_rng_state(_decoded(begin["global"]))
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def restore_epoch(samplers: Samplers, begin: dict[str, Any]) -> None:
+    """Set the epoch of a sampler that has one."""
+    if "epoch" in begin and callable(getattr(samplers.leaf, "set_epoch", None)):
+        samplers.leaf.set_epoch(begin["epoch"])
+
+
+def _encoded(generator: torch.Generator) -> dict[str, Any]:
+    # A seed says it all while nothing was drawn; else 5 KB of Mersenne twister, of which half are zeros.
+    state = generator.get_state()
+    seed = generator.initial_seed()
+    if torch.equal(torch.Generator(generator.device).manual_seed(seed).get_state(), state):
+        return {"seed": seed}
+    packed = zlib.compress(state.numpy().tobytes(), 9)
+    return {"state": base64.b85encode(packed).decode()}
+
+
+def _decoded(state: dict[str, Any]) -> torch.Tensor:
+    if "seed" in state:
+        return torch.Generator().manual_seed(state["seed"]).get_state()
+    unpacked = zlib.decompress(base64.b85decode(state["state"]))
+    return torch.frombuffer(bytearray(unpacked), dtype=torch.uint8)
+
+
+@dataclass(slots=True)
+class Draws:
+    """The loader's sampler or batch sampler, counted: what torch's iterators see as the index sampler.
+
+    Thread rule: one thread at a time.
+    """
+
+    samplers: Samplers
+    sampler: Any  # the index sampler, or its twin
+    progress: Progress
+    every: int  # steps between snapshots of samplers with a state
+    skip: int = 0  # batches to pass over
+    loaded: bool = False  # a sampler's state was loaded that may be that of an epoch's end
+    _n_drawn: int = 0
+    _held: deque[Any] = field(default_factory=deque)
+    _snapshots: deque[Any] = field(default_factory=deque)
+    _iterator: Any = None
+    _begun: bool = False
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Draws:
+        self._iterator = iter(self.sampler)
+        if self.progress.sampler is not None and "iterator" in self.progress.sampler:
+            self._iterator.load_state_dict(copy.deepcopy(self.progress.sampler["iterator"]))
+        self._begun = False
+        self._n_drawn = 0
+        self._held.clear()
+        self._snapshots.clear()
+        return self
+
+    def __next__(self) -> Any:
+        if not self._begun:
+            self._begin()
+        return self._held.popleft() if self._held else self._draw()
+
+    def prime(self) -> None:
+        """Draw the first batch now, if that has not been done, and keep it."""
+        if self._begun:
+            return
+        self._begin()
+        with suppress(StopIteration):
+            self._held.append(self._held.popleft() if self._held else self._draw())
+
+    def yielded(self) -> None:
+        """Note that the earliest batch drawn has reached the consumer."""
+        progress = self.progress
+        progress.n_yielded += 1
+        if self._snapshots:
+            snapshot = self._snapshots.popleft()
+            progress.since += 1
+            if snapshot is not None:
+                progress.sampler, progress.since = snapshot, 0
+
+    def settle(self, base_seed: int) -> int:
+        """Return the base seed of the epoch: the one that was drawn, unless another is gone on with."""
+        if self.progress.base_seed is None:
+            self.progress.base_seed = base_seed
+        return self.progress.base_seed
+
+    def finish(self) -> None:
+        """Note the epoch's end; what the next one follows from is what is there now."""
+        self.progress.finished = True
+        self.progress.begin = begin_of(self.samplers)
+
+    def restart(self) -> None:
+        """Begin another epoch: to be called before iter()."""
+        base_seed = self.progress.base_seed
+        following = None if base_seed is None else base_seed + 1  # other random transforms
+        self.progress = Progress(begin_of(self.samplers), base_seed=following)
+        self.sampler = self.samplers.index_sampler
+        self.skip = 0
+        self.loaded = False
+
+    def _begin(self) -> None:
+        self._begun = True
+        leaf = self.samplers.leaf
+        begin = self.progress.begin
+        if type(leaf) is RandomSampler and leaf.generator is None and "seed" not in begin:
+            begin["seed"] = _next_seed()
+        if self.progress.sampler is None:
+            self.progress.sampler = self._snapshot()
+        for _ in range(self.skip):
+            self._draw(passed=True)
+        if self.loaded:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        # A sampler that was left at an epoch's end says so once more before it begins the next.
+        try:
+            self._held.append(self._draw())
+        except StopIteration:
+            self._iterator = iter(self.sampler)
+
+    def _draw(self, *, passed: bool = False) -> Any:
+        index = next(self._iterator)
+        if self.progress.sampler is not None and not passed:
+            self._n_drawn += 1
+            due = self._n_drawn % self.every == 0
+            self._snapshots.append(self._snapshot() if due else None)
+        return index
+
+    def _snapshot(self) -> dict[str, Any] | None:
+        found = {name: each.state_dict() for name, each in _stateful(self.samplers).items()}
+        if _has_state(self._iterator):
+            found["iterator"] = self._iterator.state_dict()
+        return copy.deepcopy(found) or None
+
+
+def _next_seed() -> int:
+    before = torch.get_rng_state()
+    seed = int(torch.empty((), dtype=torch.int64).random_().item())  # as RandomSampler does
+    torch.set_rng_state(before)
+    return seed
+
+
+def _has_state(thing: object) -> bool:
+    return callable(getattr(thing, "state_dict", None)) and callable(
+        getattr(thing, "load_state_dict", None)
+    )
+
+
+def _stateful(samplers: Samplers) -> dict[str, Any]:
+    named = {"batch_sampler": samplers.batch_sampler, "sampler": samplers.leaf}
+    return {name: each for name, each in named.items() if _has_state(each)}
+
+
+def draws_of(samplers: Samplers, resume: Progress | None, every: int) -> Draws:
+    """Return the draws of an epoch that begins now, or goes on where it was left.
+
+    Requires: what `resume` begins with is :func:`replayed` meanwhile, unless it is finished.
+    """
+    index_sampler = samplers.index_sampler
+    if resume is not None and resume.sampler is not None:
+        for name, each in _stateful(samplers).items():
+            if name in resume.sampler:
+                each.load_state_dict(copy.deepcopy(resume.sampler[name]))
+    if resume is None or resume.finished:
+        fresh = Progress(begin_of(samplers))
+        return Draws(samplers, index_sampler, fresh, every, loaded=resume is not None)
+    if resume.sampler is not None:
+        loaded = resume.n_yielded == 0
+        return Draws(samplers, index_sampler, resume, every, skip=resume.since, loaded=loaded)
+    if "seed" in resume.begin:
+        index_sampler = _seeded(index_sampler, resume.begin["seed"])
+    return Draws(samplers, index_sampler, resume, every, skip=resume.n_yielded)
+
+
+def _seeded(sampler: Any, seed: int) -> Any:
+    """Return a sampler that draws what this one drew when that was the seed that it made up."""
+    twin = copy.copy(sampler)
+    if type(sampler) is BatchSampler:
+        twin.sampler = _seeded(sampler.sampler, seed)
+    elif type(sampler) is RandomSampler:
+        twin.generator = torch.Generator().manual_seed(seed)
+    return twin

@@ -16,7 +16,7 @@ from torch.utils.data._utils import pin_memory as torch_pinning
 
 from e2eio.dataset import Samples
 from e2eio.delivery import wait_for_batch
-from e2eio.errors import E2eioError, ForkError
+from e2eio.errors import ConfigError, E2eioError, ForkError
 from e2eio.lease import Lease
 from e2eio.loader import SLOW_BATCH_S
 from e2eio.options import SAMPLE_ID
@@ -97,6 +97,11 @@ class NativeIterator(_Tracked):
         self, loader: Any, source: SampleSource, assembly: BatchAssembly, feed: Feed
     ) -> None:
         super().__init__(loader)
+        if assembly.dtype == "bfloat16" and not self._is_assembled():
+            raise ConfigError(
+                "samples of dtype='bfloat16': numpy has no bfloat16; collate float32 and convert the batch, or "
+                "leave collate_fn and batch_size to e2eio"
+            )
         self._base_seed = self._index_sampler.settle(self._base_seed)
         self._pid = os.getpid()
         self._source = source
@@ -131,6 +136,9 @@ class NativeIterator(_Tracked):
         self._feed.begin(self._base_seed)
         for _ in range(self._ahead if self._num_workers > 0 else 0):
             self._put_next()
+
+    def _is_assembled(self) -> bool:
+        return self._auto_collation and is_default(self._collate_fn)
 
     def _put_next(self) -> None:
         if self._drawn_out:
@@ -202,7 +210,7 @@ class NativeIterator(_Tracked):
             )
 
     def _delivered(self, pending: _Pending, batch: _core.Batch | None) -> Any:
-        if batch is not None and self._auto_collation and is_default(self._collate_fn):
+        if batch is not None and self._is_assembled():
             data = self._assembly.assemble(batch, _ignore)
         else:
             data = self._collated(pending, batch)

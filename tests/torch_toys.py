@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,8 +55,8 @@ def write_toy(out: Path, n: int = N, begin: int = 0, **options: Any) -> e2eio.Da
 
 def global_states() -> tuple[Any, ...]:
     """The global random numbers of Python, numpy and torch."""
-    kind, words, at, *_ = np.random.get_state()
-    return random.getstate(), kind, words.tobytes(), at, torch.get_rng_state().numpy().tobytes()
+    numpys = pickle.dumps(np.random.get_state())
+    return random.getstate(), numpys, torch.get_rng_state().numpy().tobytes()
 
 
 def reseed(seed: int) -> None:
@@ -66,7 +67,7 @@ def reseed(seed: int) -> None:
 
 def numbers(batch: Any) -> Any:
     """The numbers of a batch's samples."""
-    return batch["i"].tolist()
+    return np.asarray(batch["i"]).tolist()
 
 
 def epochs_of(

@@ -94,6 +94,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     ...     step(batch["X_jets"], batch["y"])
     """
 
+    sampler: Any
+    batch_sampler: Any
     fields: Sequence[str] | None
     channels: Sequence[str | int] | None
     resolution: Literal[1, 3, "x1", "x3"] | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -171,6 +172,7 @@ class Draws:
     every: int  # steps between snapshots of samplers with a state
     skip: int = 0  # batches to pass over
     loaded: bool = False  # a sampler's state was loaded that may be that of an epoch's end
+    over: bool = False  # all batches were handed out, and StopIteration was not
     _n_drawn: int = 0
     _held: deque[Any] = field(default_factory=deque)
     _snapshots: deque[Any] = field(default_factory=deque)
@@ -221,8 +223,11 @@ class Draws:
 
     def finish(self) -> None:
         """Note the epoch's end; what the next one follows from is what is there now."""
-        self.progress.finished = True
-        self.progress.begin = begin_of(self.samplers)
+        progress = self.progress
+        progress.finished = True
+        progress.begin = begin_of(self.samplers)
+        if progress.sampler is not None:
+            progress.sampler, progress.since = self._snapshot(), 0
 
     def restart(self) -> None:
         """Begin another epoch: to be called before iter()."""
@@ -231,7 +236,7 @@ class Draws:
         self.progress = Progress(begin_of(self.samplers), base_seed=following)
         self.sampler = self.samplers.index_sampler
         self.skip = 0
-        self.loaded = False
+        self.loaded = self.over = False
 
     def _begin(self) -> None:
         self._begun = True
@@ -241,17 +246,25 @@ class Draws:
             begin["seed"] = _next_seed()
         if self.progress.sampler is None:
             self.progress.sampler = self._snapshot()
-        for _ in range(self.skip):
-            self._draw(passed=True)
         if self.loaded:
             self._begin_again()
+        for _ in range(self.skip):
+            self._held.popleft() if self._held else self._draw(passed=True)
+        if self.over:
+            self._end_again()
 
     def _begin_again(self) -> None:
         # A sampler that was left at an epoch's end says so once more before it begins the next.
         try:
-            self._held.append(self._draw())
+            self._held.append(self._draw(passed=self.skip > 0))
         except StopIteration:
             self._iterator = iter(self.sampler)
+
+    def _end_again(self) -> None:
+        # All batches were drawn before; the sampler may know that, or be at the next epoch's begin already.
+        if next(self._iterator, None) is not None:
+            _load(self.samplers, self.progress.sampler)
+        self._iterator = iter(())
 
     def _draw(self, *, passed: bool = False) -> Any:
         index = next(self._iterator)
@@ -292,19 +305,32 @@ def draws_of(samplers: Samplers, resume: Progress | None, every: int) -> Draws:
     Requires: what `resume` begins with is :func:`replayed` meanwhile, unless it is finished.
     """
     index_sampler = samplers.index_sampler
-    if resume is not None and resume.sampler is not None:
-        for name, each in _stateful(samplers).items():
-            if name in resume.sampler:
-                each.load_state_dict(copy.deepcopy(resume.sampler[name]))
+    if resume is not None:
+        _load(samplers, resume.sampler)
     if resume is None or resume.finished:
         fresh = Progress(begin_of(samplers))
         return Draws(samplers, index_sampler, fresh, every, loaded=resume is not None)
     if resume.sampler is not None:
-        loaded = resume.n_yielded == 0
-        return Draws(samplers, index_sampler, resume, every, skip=resume.since, loaded=loaded)
+        draws = Draws(samplers, index_sampler, resume, every, skip=resume.since)
+        draws.loaded = resume.since == resume.n_yielded  # it is the one of the begin
+        draws.over = resume.n_yielded >= _length(index_sampler)
+        return draws
     if "seed" in resume.begin:
         index_sampler = _seeded(index_sampler, resume.begin["seed"])
     return Draws(samplers, index_sampler, resume, every, skip=resume.n_yielded)
+
+
+def _load(samplers: Samplers, states: dict[str, Any] | None) -> None:
+    for name, each in _stateful(samplers).items():
+        if states is not None and name in states:
+            each.load_state_dict(copy.deepcopy(states[name]))
+
+
+def _length(sampler: Any) -> float:
+    try:
+        return len(sampler)
+    except TypeError:
+        return math.inf
 
 
 def _seeded(sampler: Any, seed: int) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,21 +11,21 @@ import pytest
 
 import e2eio
 
-torch = pytest.importorskip("torch")
+torch: Any = pytest.importorskip("torch")
 
-from torch.utils.data import (  # noqa: E402
-    BatchSampler,
-    ConcatDataset,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-    random_split,
-)
-from torch.utils.data.distributed import DistributedSampler  # noqa: E402
+
 from torch_toys import N, epochs_of, numbers, reseed, write_toy  # noqa: E402
+
+BatchSampler: Any = torch.utils.data.BatchSampler
+ConcatDataset: Any = torch.utils.data.ConcatDataset
+RandomSampler: Any = torch.utils.data.RandomSampler
+Sampler: Any = torch.utils.data.Sampler
+SequentialSampler: Any = torch.utils.data.SequentialSampler
+Subset: Any = torch.utils.data.Subset
+SubsetRandomSampler: Any = torch.utils.data.SubsetRandomSampler
+WeightedRandomSampler: Any = torch.utils.data.WeightedRandomSampler
+random_split: Any = torch.utils.data.random_split
+DistributedSampler: Any = torch.utils.data.distributed.DistributedSampler
 
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
@@ -60,7 +59,7 @@ def same(ours: Any, theirs: Any) -> None:
         assert ours == theirs
 
 
-class OnDemand(Sampler[int]):
+class OnDemand(Sampler):  # type: ignore[misc]
     """Draws from the global random numbers whenever it is asked, of torch, numpy and Python."""
 
     def __len__(self) -> int:
@@ -71,7 +70,7 @@ class OnDemand(Sampler[int]):
             yield int(torch.randint(N, ()) + np.random.randint(N) + random.randrange(N)) % N
 
 
-class Eager(Sampler[int]):
+class Eager(Sampler):  # type: ignore[misc]
     """Draws when it is asked for an iterator, and not as a generator."""
 
     def __len__(self) -> int:
@@ -199,7 +198,7 @@ class ThreadedTwin(torch.utils.data.Dataset):  # type: ignore[misc]
 def test_persistent_workers_draw_as_torchs(ds: e2eio.Dataset) -> None:
     def steps(kind: Any) -> list[Any]:
         reseed(5)
-        options = {"persistent_workers": True, "num_workers": 2}
+        options: dict[str, Any] = {"persistent_workers": True, "num_workers": 2}
         return list(epochs_of(lambda: kind(ds, 8, shuffle=True, **options), n_epochs=3))
 
     same(steps(e2eio.DataLoader), steps(torch.utils.data.DataLoader))

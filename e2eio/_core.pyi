@@ -108,6 +108,13 @@ class ShardReader:
         self, ids: NDArray[np.int64], channels: Sequence[int]
     ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W]
 
+class SampleReader:
+    """Samples on request, of several shards as one sequence."""
+
+    def __init__(self, readers: Sequence[ShardReader]) -> None: ...
+    def read(
+        self, ids: NDArray[np.int64], channels: Sequence[int], threads: int
+    ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W], one's own
 class Order:
     """Which sample stands at which place of an epoch (docs/plan.md); immutable."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from e2eio.errors import (
     SchemaMismatchError,
     ShardNotFoundError,
 )
+from e2eio.ranks import share_of_cores
 from e2eio.schema import Schema
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class Dataset:
         self._ends = np.cumsum(np.asarray(counts, dtype=np.int64))
         self._digest = manifest.dataset_digest(reader.digest for reader in self._readers)
         self._columns: dict[str, NDArray[Any]] = {}
+        self._sample_reader: _core.SampleReader | None = None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -188,7 +191,11 @@ class Dataset:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[int]) -> list[SampleArrays]:
-        """Return several samples by one native decode; a plain torch DataLoader calls this."""
+        """Return several samples by one native decode; a plain torch DataLoader calls this.
+
+        Records are read in the order of the files, neighbours together, and decoded by a rank's share of the
+        cores; in a worker process, by one thread. The threads end with the call.
+        """
         ids = np.array([self._sample_id(index) for index in indices], dtype=np.int64)
         columns: dict[str, NDArray[Any]] = {self._schema.image.name: self._decode(ids)}
         for field in self._schema.scalars:
@@ -209,14 +216,9 @@ class Dataset:
         return wrapped
 
     def _decode(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        channels = list(range(len(self.channels)))
-        images = np.empty((len(ids), *self._schema.image.shape), dtype=np.float32)
-        shards = np.searchsorted(self._ends, ids, side="right")
-        for shard in np.unique(shards):
-            chosen = shards == shard
-            begin = int(self._ends[shard - 1]) if shard > 0 else 0
-            images[chosen] = self._readers[shard].decode(ids[chosen] - begin, channels)
-        return images
+        if self._sample_reader is None:
+            self._sample_reader = _core.SampleReader(self._readers)
+        return self._sample_reader.read(ids, range(len(self.channels)), _threads_here())
 
     def __getstate__(self) -> dict[str, object]:
         paths = [reader.path for reader in self._readers]
@@ -237,6 +239,14 @@ class Dataset:
                 "make the Dataset again",
                 path=state["paths"][0],
             )
+
+
+def _threads_here() -> int:
+    """Return how many threads a decode may take: one in a worker process, whose siblings use the other cores."""
+    multiprocessing = sys.modules.get("multiprocessing")  # not imported: nobody has forked with it
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        return 1
+    return share_of_cores(_core.usable_cores())
 
 
 def join_datasets(datasets: Sequence[Dataset]) -> Dataset:

@@ -4,7 +4,7 @@
 #include "e2eio/format/shard_reader.hpp"
 #include "e2eio/format/shard_writer.hpp"
 #include "e2eio/io/open_source.hpp"
-#include "e2eio/pipeline/sample_decoder.hpp"
+#include "e2eio/pipeline/sample_reader.hpp"
 #include "gil.hpp"
 #include "rooms.hpp"
 
@@ -159,29 +159,27 @@ py::dict statistics_dict(const ShardWriter& writer) {
 
 using SharedReader = std::shared_ptr<ShardReader>;
 
-py::array_t<float> decode_samples(const SharedReader& reader, const std::vector<std::int64_t>& ids,
-                                  const std::vector<std::uint32_t>& channels) {
-  const ShardSet shards({reader});
-  const BatchGeometry geometry = batch_geometry(reader->schema(), channels, DType::kFloat32, false);
-  for (const std::int64_t id : ids) {
-    if (id < 0 || static_cast<std::uint64_t>(id) >= reader->n_samples()) {
-      refuse(cat("sample ", id, ", expected 0 to ", reader->n_samples(), " (exclusive)"));
-    }
-  }
-  const auto n = static_cast<py::ssize_t>(ids.size());
+using IdArray = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+py::array_t<float> read_samples(const SampleReader& reader, const IdArray& ids,
+                                const std::vector<std::uint32_t>& channels, int threads) {
+  const Schema& schema = reader.shards().schema();
   auto images =
       py::module_::import("numpy")
-          .attr("zeros")(py::make_tuple(n, geometry.n_channels, geometry.height, geometry.width),
+          .attr("zeros")(py::make_tuple(ids.size(), channels.size(), schema.height, schema.width),
                          "float32")
           .cast<py::array_t<float>>();
   auto* const data = reinterpret_cast<std::byte*>(images.mutable_data());
-  without_gil([&] {
-    SampleDecoder decoder(shards, channels, geometry, true, selected_kernels());
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      decoder.fill_zeroed(data + i * geometry.sample_bytes(), static_cast<std::uint64_t>(ids[i]));
-    }
-  });
+  const std::vector<std::uint64_t> numbers(ids.data(), ids.data() + ids.size());
+  without_gil([&] { reader.read(numbers, channels, std::max(1, threads), data); });
   return images;
+}
+
+py::array_t<float> decode_samples(const SharedReader& reader, const IdArray& ids,
+                                  const std::vector<std::uint32_t>& channels) {
+  return read_samples(SampleReader(std::make_shared<const ShardSet>(
+                          std::vector<std::shared_ptr<const ShardReader>>{reader})),
+                      ids, channels, 1);
 }
 
 std::optional<Throttle> throttle_of(const std::optional<std::pair<double, double>>& throttle) {
@@ -283,6 +281,13 @@ void register_format(py::module_& module) {
       .def("column", &column_of, py::arg("index"))
       .def("check", &check_range, py::arg("begin"), py::arg("end"))
       .def("decode", &decode_samples, py::arg("ids"), py::arg("channels"));
+  py::class_<SampleReader>(module, "SampleReader")
+      .def(py::init([](const std::vector<SharedReader>& readers) {
+             return SampleReader(std::make_shared<const ShardSet>(
+                 std::vector<std::shared_ptr<const ShardReader>>(readers.begin(), readers.end())));
+           }),
+           py::arg("readers"))
+      .def("read", &read_samples, py::arg("ids"), py::arg("channels"), py::arg("threads"));
 }
 
 }  // namespace e2eio::bind

@@ -83,6 +83,22 @@ def test_several_sources_are_one_sequence(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ds.scalars("y"), np.arange(N))
 
 
+def test_many_samples_at_once_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    images = small_images()
+    paths = [
+        write_small(tmp_path / "a", images[:40]),
+        write_small(tmp_path / "b", images[40:], first=40),
+    ]
+    ds = e2eio.Dataset(paths)
+    wanted = np.random.default_rng(1).integers(-N, N, 300)
+    samples = ds.__getitems__(wanted)
+    assert [int(sample["y"]) for sample in samples] == (wanted % N).tolist()
+    for number, sample in zip(wanted % N, samples, strict=True):
+        np.testing.assert_array_equal(sample["X_jets"], images[number])
+        assert sample["X_jets"].flags.writeable
+    assert ds.__getitems__([]) == []
+
+
 def test_scalars_touch_no_image_byte(dataset_path: Path) -> None:
     shard = next(dataset_path.glob("*.e2e"))
     data = bytearray(shard.read_bytes())

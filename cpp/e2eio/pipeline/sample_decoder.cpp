@@ -83,9 +83,8 @@ std::uint64_t SampleDecoder::fill(SparseBatch& batch, const SampleRun& run) {
   return n_bytes;
 }
 
-void SampleDecoder::fill_zeroed(std::byte* sample, std::uint64_t id) {
-  const ShardSet::Place place = shards_->locate(id);
-  decode(place, place.shard->read_records(place.sample, place.sample + 1, buffer_));
+void SampleDecoder::fill_zeroed(std::byte* sample, const Record& record) {
+  decode(record.place, record.bytes);
   std::fill(blank_.begin(), blank_.end(), 0);
   staging_.put(image_, sample, blank_, LinePath::kStore);
 }

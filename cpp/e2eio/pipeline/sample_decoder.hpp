@@ -36,7 +36,7 @@ class SampleDecoder {
   std::uint64_t fill(SparseBatch& batch, const SampleRun& run);
 
   // Writes one sample into memory that holds zeros, aligned to the dtype.
-  void fill_zeroed(std::byte* sample, std::uint64_t id);
+  void fill_zeroed(std::byte* sample, const Record& record);
 
  private:
   void decode(const ShardSet::Place& place, ByteView record);
@@ -52,7 +52,6 @@ class SampleDecoder {
   const TransformProgram* transforms_;
   TransformScratch transform_scratch_;
   DecodedImage image_;
-  Bytes buffer_;
   std::vector<std::uint64_t> blank_;  // masks of memory that holds zeros
 };
 

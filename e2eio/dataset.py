@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2eio import _core, manifest
+from e2eio.distributed import share_of_cores
 from e2eio.errors import (
     ConfigError,
     CorruptShardError,
     SchemaMismatchError,
     ShardNotFoundError,
 )
-from e2eio.ranks import share_of_cores
 from e2eio.schema import Schema
 
 if TYPE_CHECKING:

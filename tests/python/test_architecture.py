@@ -41,7 +41,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "presets": _LOW,
     "manifest": _LOW,
     "shards": {*_LOW, "manifest", "_core"},
-    "dataset": {*_LOW, "manifest", "ranks", "shards", "_core"},
+    "dataset": {*_LOW, "manifest", "distributed", "shards", "_core"},
     "lease": {"_core"},
     "forms": set(),
     "frameworks": {"errors", "lease", "forms"},

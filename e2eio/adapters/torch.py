@@ -56,14 +56,16 @@ def image(lease: Lease, *, dtype: str, writable: bool) -> torch.Tensor:
     torch has no read-only tensors. Unless the batch is writable, the tensor's version counter, which every
     in-place operation on it, its views and ``detach()`` raises, is read when the last of them is gone.
     """
-    tensor = torch.from_numpy(lease.array(writable=True))
-    if dtype == "bfloat16":
-        tensor = tensor.view(torch.bfloat16)
-    if not writable:
-        counter = tensor.detach()  # shares the version counter ...
-        counter.data = torch.empty(0)  # ... but no longer the memory, which it would keep alive
-        before = counter._version
-        lease.watch(lambda: counter._version != before)
+    # Tensors made in inference mode have no version counter.
+    with torch.inference_mode(mode=False):
+        tensor = torch.from_numpy(lease.array(writable=True))
+        if dtype == "bfloat16":
+            tensor = tensor.view(torch.bfloat16)
+        if not writable:
+            counter = tensor.detach()  # shares the version counter ...
+            counter.data = torch.empty(0)  # ... but no longer the memory, which it would keep alive
+            before = counter._version
+            lease.watch(lambda: counter._version != before)
     return tensor
 
 

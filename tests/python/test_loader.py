@@ -189,9 +189,10 @@ def test_numpy_batches_cannot_be_made_writable(path: Path) -> None:
             x.setflags(write=True)
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("how", ["whole", "view", "detach", "slice"])
 def test_in_place_torch_operations_are_noticed_and_harmless(
-    path: Path, images: NDArray[np.float32], how: str
+    path: Path, images: NDArray[np.float32], how: str, inference: bool
 ) -> None:
     changes = {
         "whole": lambda x: x.add_(1),
@@ -200,7 +201,10 @@ def test_in_place_torch_operations_are_noticed_and_harmless(
         "slice": lambda x: x[2:, 1].fill_(4),
     }
     with e2eio.Loader(path, batch_size=32, shuffle=True, fields=FIELDS) as loader:
-        with warnings.catch_warnings(record=True) as caught:
+        with (
+            torch.inference_mode(mode=inference),
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always")
             for _ in range(3):
                 for x, ids in loader:

@@ -125,7 +125,8 @@ class Loader(Resumable, RankedLoader):
 
     Notes
     -----
-    Each iteration is an epoch of its own: the first is epoch 0, or the one of :meth:`set_epoch`.
+    Each iteration is an epoch of its own: the first is epoch 0, or the one of :meth:`set_epoch`. An iterator takes
+    its epoch when its first batch is asked for.
 
     Examples
     --------
@@ -225,8 +226,7 @@ class Loader(Resumable, RankedLoader):
         self._compare_once()
         pipeline = self._idle.pop() if self._idle else self._make_pipeline()
         self._latest = pipeline
-        pipeline.start(*self._next)
-        iterator = BatchIterator(self, pipeline, self._begin())
+        iterator = BatchIterator(self, pipeline)
         self._iterators.add(iterator)
         return iterator
 
@@ -311,10 +311,10 @@ class Loader(Resumable, RankedLoader):
 class BatchIterator(Iterator[Any]):
     """One pass over a loader. Dropping it, or :meth:`close`, gives its threads back to the loader."""
 
-    def __init__(self, loader: Loader, pipeline: _core.Pipeline, progress: Progress) -> None:
+    def __init__(self, loader: Loader, pipeline: _core.Pipeline) -> None:
         self._loader = loader
         self._pipeline: _core.Pipeline | None = pipeline
-        self._progress = progress
+        self._progress: Progress | None = None  # until the first batch is asked for
         self._n_taken = 0
 
     def __iter__(self) -> BatchIterator:
@@ -322,12 +322,14 @@ class BatchIterator(Iterator[Any]):
 
     def __len__(self) -> int:
         """Batches that are left."""
-        return self._progress.n_left
+        return self._loader.n_next if self._progress is None else self._progress.n_left
 
     def __next__(self) -> Any:
         if self._pipeline is None:
             raise StopIteration
         self._loader.check_usable()
+        if self._progress is None:
+            self._progress = self._loader.begin(self._pipeline)
         try:
             batch = self._wait(self._pipeline)
         except BaseException as error:
@@ -357,7 +359,8 @@ class BatchIterator(Iterator[Any]):
     def close(self) -> None:
         """End the iteration; idempotent."""
         pipeline, self._pipeline = self._pipeline, None
-        self._progress.active = False
+        if self._progress is not None:
+            self._progress.active = False
         if pipeline is not None:
             self._loader.reuse(pipeline)
 

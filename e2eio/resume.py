@@ -86,8 +86,27 @@ class Resumable:
         if self._progress is not None and not self._progress.active:
             self._progress = None
 
-    def _begin(self) -> Progress:
-        """Return the progress of the iteration that begins now."""
+    @property
+    def sampler(self) -> Resumable:
+        """The loader itself: Lightning calls ``loader.sampler.set_epoch`` before each epoch."""
+        return self
+
+    @property
+    def batch_sampler(self) -> None:
+        """None: whoever finds a `sampler` asks for this as well."""
+
+    @property
+    def n_next(self) -> int:
+        """Batches of the iteration that comes next."""
+        return self._plan.n_batches(self._next[1])
+
+    def begin(self, pipeline: _core.Pipeline) -> Progress:
+        """Start a pipeline on the iteration that comes next, and return its progress.
+
+        Called for an iterator's first batch: frameworks also make iterators that they only look at, and call
+        :meth:`set_epoch` after ``iter()``.
+        """
+        pipeline.start(*self._next)
         self._progress = Progress(self._plan, *self._next)
         self._next = (self._next[0] + 1, 0)
         return self._progress

@@ -264,7 +264,7 @@ def test_threads_start_late_and_end_with_the_loader(path: Path) -> None:
         iterator = iter(loader)
         for _ in range(taken):
             next(iterator, None)
-        assert threads_now() == before + 3
+        assert threads_now() == before + (3 if taken else 0)
         del iterator
     loader.close()
     loader.close()

@@ -108,11 +108,35 @@ def test_state_outlives_a_break_and_set_epoch_keeps_the_place(path: Path) -> Non
 def test_of_several_iterators_the_latest_counts(path: Path) -> None:
     with make(path) as loader:
         first, second = iter(loader), iter(loader)
-        next(second)
         next(first)
+        next(second)
         next(first)
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (1, 8)
+
+
+def test_an_iterator_that_nobody_asks_for_a_batch_takes_nothing(path: Path) -> None:
+    with make(path, shuffle=True) as loader:
+        epochs = [ids_of(loader) for _ in range(3)]
+        loader.set_epoch(0)
+        iter(loader)  # as Lightning does to see whether it can
+        for epoch in range(2):
+            iterator = iter(loader)
+            loader.sampler.set_epoch(epoch)  # Lightning calls it after iter(), too
+            assert len(iterator) == len(loader)
+            assert ids_of(iterator) == epochs[epoch]
+        iterator = iter(loader)
+        next(iterator)
+        state = loader.state_dict()
+        iter(loader)
+        assert loader.state_dict() == state
+    with make(path, shuffle=True) as resumed:
+        resumed.load_state_dict(state)
+        iter(resumed)
+        iterator = iter(resumed)
+        resumed.set_epoch(2)
+        assert len(iterator) == len(loader) - 1
+        assert ids_of(iterator) == epochs[2][1:]
 
 
 def test_30_cuts_go_on_with_other_worlds_threads_and_batches(path: Path) -> None:
@@ -267,5 +291,4 @@ def test_restoring_does_no_work_per_sample() -> None:
     state["position"] = n // 2 + 17
     loader.load_state_dict(state)
     assert loader.state_dict() == state
-    progress = loader._begin()
-    assert progress.n_left == -(-(n - n // 2 - 17) // 512)
+    assert loader.n_next == -(-(n - n // 2 - 17) // 512)

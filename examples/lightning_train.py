@@ -13,10 +13,10 @@ import lightning
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-from train import area_under_roc, network
 
 import e2eio
 from e2eio.lightning import DataModule
+from train import area_under_roc, network
 
 
 class Classifier(lightning.LightningModule):

@@ -68,6 +68,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         "_core",
     },
     "adapters": {*_LOW, "lease", "forms", "dataset", "loader"},
+    "lightning": {"errors", "dataset", "loader", "options", "selection", "_core"},
     "torch": {
         *_LOW,
         *("adapters", "dataset", "delivery", "lease", "loader", "options", "transforms", "_core"),
@@ -82,7 +83,7 @@ REQUIRED = {"numpy", "zstandard"}
 OPTIONAL = {
     *("torch", "nvidia", "mpi4py", "jax", "pyarrow", "h5py", "uproot", "awkward", "fsspec"),
     *("s3fs", "gcsfs", "fsspec_xrootd", "dask", "distributed", "pythia8mc", "fastjet"),
-    *("matplotlib", "mplhep", "rich"),
+    *("matplotlib", "mplhep", "rich", "lightning"),
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.

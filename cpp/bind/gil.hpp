@@ -1,16 +1,46 @@
 // The one place that releases the GIL: around calls that read, write, wait or join.
 #pragma once
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "pybind.hpp"
 
 namespace e2eio::bind {
 
+// Gives up the GIL for as long as it lives. pybind11's own class does the same, but ends the process
+// if the interpreter ends meanwhile: Python <= 3.13 then ends daemon threads that ask for the GIL by
+// pthread_exit, which unwinds the stack and cannot leave a destructor. Such a thread stays here
+// until the process is gone, as Python 3.14 has it. Thread rule: one thread, which holds the GIL.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+  ~WithoutGil() {
+    try {
+      PyEval_RestoreThread(state_);
+#ifdef __GLIBCXX__
+    } catch (const abi::__forced_unwind&) {
+#else
+    } catch (...) {
+#endif
+      for (;;) {
+        ::pause();
+      }
+    }
+  }
+
+ private:
+  PyThreadState* state_;
+};
+
 // Arguments are converted before, results after: `call` touches no Python object.
 template <typename Call>
 decltype(auto) without_gil(Call&& call) {
-  const py::gil_scoped_release released;
+  const WithoutGil released;
   return std::forward<Call>(call)();
 }
 
@@ -18,7 +48,7 @@ decltype(auto) without_gil(Call&& call) {
 template <typename T>
 struct WithoutGilDelete {
   void operator()(T* object) const {
-    const py::gil_scoped_release released;
+    const WithoutGil released;
     delete object;
   }
 };

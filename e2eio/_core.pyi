@@ -115,6 +115,7 @@ class SampleReader:
     def read(
         self, ids: NDArray[np.int64], channels: Sequence[int], threads: int
     ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W], one's own
+
 class Order:
     """Which sample stands at which place of an epoch (docs/plan.md); immutable."""
 

@@ -64,7 +64,7 @@ class Dataset:
     """Random access to the samples of one or several shards.
 
     Thread rule: any thread. Starts none, holds one open file per shard, and works in a forked child.
-    Pickles as its paths; the shards are opened and compared again.
+    Pickles as the paths that it was given; the shards are opened and compared again.
 
     Parameters
     ----------
@@ -101,6 +101,10 @@ class Dataset:
         sources = list(source)
         if not sources:
             raise ConfigError("no dataset: found an empty list; expected at least one path")
+        self._sources = [
+            each.path if isinstance(each, _core.ShardReader) else os.fspath(each)
+            for each in sources
+        ]
         opened = [_open(each) for each in sources]
         self._readers = [reader for readers, _ in opened for reader in readers]
         _check_schemas(self._readers)
@@ -221,23 +225,22 @@ class Dataset:
         return self._sample_reader.read(ids, range(len(self.channels)), _threads_here())
 
     def __getstate__(self) -> dict[str, object]:
-        paths = [reader.path for reader in self._readers]
         return {
-            "paths": paths,
+            "sources": self._sources,
             "digest": self._digest,
             "statistics": self._statistics,
             "source_sizes": self._source_sizes,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Dataset.__init__(self, state["paths"])
+        Dataset.__init__(self, state["sources"])
         self._statistics = state["statistics"]
         self._source_sizes = state["source_sizes"]
         if self._digest != state["digest"]:
             raise CorruptShardError(
-                f"dataset changed: {state['paths'][0]}: its shards are not those that were pickled; "
+                f"dataset changed: {state['sources'][0]}: its shards are not those that were pickled; "
                 "make the Dataset again",
-                path=state["paths"][0],
+                path=state["sources"][0],
             )
 
 

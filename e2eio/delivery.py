@@ -111,6 +111,7 @@ def wait_for_batch(
     *,
     note_wait: Callable[[float], None],
     late: Callable[[float], Exception],
+    ended: Callable[[], bool] = lambda: False,
 ) -> _core.Batch | None:
     """Return the next batch; None: the epoch is over. Signals are delivered meanwhile.
 
@@ -123,13 +124,15 @@ def wait_for_batch(
         Called now and then with the seconds waited so far.
     late : callable
         Returns the error to raise when `timeout_s` have passed.
+    ended : callable
+        Returns whether somebody else has ended the iteration.
     """
     begin = time.monotonic()
     while True:
         batch = pipeline.next(_WAIT_S)
         if batch is not None:
             return batch
-        if pipeline.exhausted:
+        if ended() or pipeline.exhausted:
             return None
         waited_s = time.monotonic() - begin
         note_wait(waited_s)

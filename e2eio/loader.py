@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
 from e2eio import _core
 from e2eio.dataset import Dataset
-from e2eio.delivery import assembly_of, wait_for_batch
+from e2eio.delivery import assembly_of
 from e2eio.distributed import RankedLoader, Ranks
-from e2eio.errors import ConfigError, ForkError
+from e2eio.errors import ConfigError
 from e2eio.frameworks import framework_named
+from e2eio.iteration import BatchIterator
 from e2eio.options import (
     at_least,
     channel_indices,
@@ -27,7 +28,7 @@ from e2eio.options import (
     transform_options,
 )
 from e2eio.plan import OrderOptions, sample_order
-from e2eio.resume import Progress, Resumable
+from e2eio.resume import Resumable
 from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform
 
@@ -49,7 +50,10 @@ class Loader(Resumable, RankedLoader):
     are noticed, cost a full clearing and are warned about once; writes past torch (``.numpy()``, ``.data``,
     DLPack) raise StaleBatchError later on. Pass ``writable=True`` if batches are to be yours.
 
-    Thread rule: one thread at a time per iterator. No thread runs before the first batch is asked for.
+    Thread rule: any thread. Iterators of one loader are independent of each other; threads that share one get
+    each batch once. No thread of the core runs before the first batch is asked for. Those of an iterator end
+    when it is dropped; after a full epoch they wait for the next one. In a forked child the loader begins anew, its
+    iterators raise ForkError. Pickles as the dataset's paths and the options; the copy begins at the same epoch.
 
     Parameters
     ----------
@@ -165,7 +169,9 @@ class Loader(Resumable, RankedLoader):
         world_size: int | None = None,
         timeout: float | None = None,
     ) -> None:
+        arguments = {key: value for key, value in locals().items() if key != "self"}
         self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+        self._arguments = {**arguments, "dataset": self.dataset}
         RankedLoader.__init__(self, rank, world_size)
         asked = OrderOptions(shuffle, seed, select, exclude, weights, samples_per_epoch)
         order = sample_order(self.dataset, asked)
@@ -194,11 +200,21 @@ class Loader(Resumable, RankedLoader):
         }
         self._options["prefetch"] = resolve_prefetch(prefetch, batch_size, self._options["threads"])
         self._closed = False
-        self._pid = os.getpid()
         self._warned = self._warned_slow = False
+        self._begin_here()
+
+    def _begin_here(self) -> None:
+        self._pid = os.getpid()
         self._idle: list[_core.Pipeline] = [self._make_pipeline()]
         self._latest = self._idle[0]
         self._iterators: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"arguments": self._arguments, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Loader.__init__(self, **state["arguments"])
+        self.load_state_dict(state["state"])
 
     def _make_pipeline(self) -> _core.Pipeline:
         return _core.Pipeline(self.dataset.readers, **self._shares, **self._options)
@@ -224,21 +240,21 @@ class Loader(Resumable, RankedLoader):
     def __iter__(self) -> BatchIterator:
         self.check_usable()
         self._compare_once()
-        pipeline = self._idle.pop() if self._idle else self._make_pipeline()
+        try:
+            pipeline = self._idle.pop()
+        except IndexError:
+            pipeline = self._make_pipeline()
         self._latest = pipeline
         iterator = BatchIterator(self, pipeline)
         self._iterators.add(iterator)
         return iterator
 
     def check_usable(self) -> None:
-        """Raise if the loader is closed, or was made in the parent of this process."""
+        """Raise if the loader is closed; in a forked child, begin anew without the parent's threads."""
         if self._closed:
             raise ConfigError("the loader is closed; make a new one")
         if os.getpid() != self._pid:
-            raise ForkError(
-                f"loader used after fork: made in process {self._pid}, used in {os.getpid()}; "
-                "make the Loader in the child (a Dataset may be shared)"
-            )
+            self._begin_here()
 
     def assemble(self, batch: _core.Batch) -> Any:
         """Return the batch as the framework's arrays, in the order of the fields."""
@@ -260,11 +276,13 @@ class Loader(Resumable, RankedLoader):
             warnings.warn(
                 f"no batch for {waited_s:.0f} s: still reading {self.dataset!r}; if the storage is not just "
                 "slow, pass timeout= to e2eio.Loader to have an error instead",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def reuse(self, pipeline: _core.Pipeline) -> None:
-        """Take back the pipeline of an iterator that is done with it."""
+        """Take back the pipeline of an iterator that is done with it: its memory and, after a full epoch, threads."""
+        if os.getpid() != self._pid:
+            return  # its threads are the parent's
         if self._closed or self._idle:
             pipeline.close()
         else:
@@ -294,8 +312,6 @@ class Loader(Resumable, RankedLoader):
     def close(self) -> None:
         """Stop and join all threads; idempotent. Batches that are held stay valid."""
         self._closed = True
-        if os.getpid() != self._pid:
-            return
         for iterator in list(self._iterators):
             iterator.close()
         while self._idle:
@@ -306,64 +322,3 @@ class Loader(Resumable, RankedLoader):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-class BatchIterator(Iterator[Any]):
-    """One pass over a loader. Dropping it, or :meth:`close`, gives its threads back to the loader."""
-
-    def __init__(self, loader: Loader, pipeline: _core.Pipeline) -> None:
-        self._loader = loader
-        self._pipeline: _core.Pipeline | None = pipeline
-        self._progress: Progress | None = None  # until the first batch is asked for
-        self._n_taken = 0
-
-    def __iter__(self) -> BatchIterator:
-        return self
-
-    def __len__(self) -> int:
-        """Batches that are left."""
-        return self._loader.n_next if self._progress is None else self._progress.n_left
-
-    def __next__(self) -> Any:
-        if self._pipeline is None:
-            raise StopIteration
-        self._loader.check_usable()
-        if self._progress is None:
-            self._progress = self._loader.begin(self._pipeline)
-        try:
-            batch = self._wait(self._pipeline)
-        except BaseException as error:
-            # A signal leaves the iterator as it was; an error ends it.
-            if not isinstance(error, KeyboardInterrupt | SystemExit | TimeoutError):
-                self.close()
-            raise
-        if batch is None:
-            self._progress.end()
-            self.close()
-            raise StopIteration
-        self._n_taken += 1
-        arrays = self._loader.assemble(batch)
-        self._progress.deliver(self._n_taken)
-        return arrays
-
-    def _wait(self, pipeline: _core.Pipeline) -> _core.Batch | None:
-        return wait_for_batch(
-            pipeline,
-            self._loader.timeout_s,
-            note_wait=self._loader.note_wait,
-            late=lambda timeout_s: TimeoutError(
-                f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls"
-            ),
-        )
-
-    def close(self) -> None:
-        """End the iteration; idempotent."""
-        pipeline, self._pipeline = self._pipeline, None
-        if self._progress is not None:
-            self._progress.active = False
-        if pipeline is not None:
-            self._loader.reuse(pipeline)
-
-    def __del__(self) -> None:
-        if getattr(self, "_pipeline", None) is not None:
-            self.close()

@@ -23,6 +23,8 @@ const char* class_name(const Error& error) {
       return "DecodeError";
     case ErrorKind::kStale:
       return "StaleBatchError";
+    case ErrorKind::kForked:
+      return "ForkError";
     case ErrorKind::kInternal:
       break;
   }

@@ -54,10 +54,12 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "resume": {"errors", "options", "plan", "_core"},
     "transforms": {*_LOW, "manifest"},
     "delivery": {"dataset", "forms", "frameworks", "lease", "options", "_core"},
+    "iteration": {*_LOW, "delivery", "resume", "_core"},
     "loader": {
         *_LOW,
         "dataset",
         "delivery",
+        "iteration",
         "transforms",
         "frameworks",
         "distributed",

@@ -1,4 +1,4 @@
-// Errors of the core: one class, seven kinds.
+// Errors of the core: one class, eight kinds.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@ enum class ErrorKind : std::uint8_t {
   kUnsupported = 40,      // valid, but of another version
   kDecode = 50,           // the content of a verified record breaks the format
   kStale = 60,            // a lent batch was written into
+  kForked = 70,           // a forked child used what belongs to threads of its parent
   kInternal = 90,         // a bug in e2eio
 };
 

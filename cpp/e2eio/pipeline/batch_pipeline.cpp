@@ -74,6 +74,15 @@ BatchPipeline::~BatchPipeline() {
   close();
 }
 
+void BatchPipeline::check_owner() const {
+  const pid_t here = ::getpid();
+  if (here != state_->owner) {
+    throw Error(ErrorKind::kForked,
+                cat("loader used after fork: its threads run in process ", state_->owner,
+                    ", used in ", here, "; begin a new iteration, or make the loader, in the child"));
+  }
+}
+
 std::uint64_t BatchPipeline::n_batches() const noexcept { return state_->plan.n_batches(); }
 
 void BatchPipeline::launch() {
@@ -91,7 +100,7 @@ void BatchPipeline::launch() {
     }
   } catch (...) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    close();
+    stop_threads();
     throw;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -114,15 +123,17 @@ void BatchPipeline::start_fed(std::uint64_t epoch) {
 
 void BatchPipeline::start_with(std::shared_ptr<const Schedule> schedule,
                                std::shared_ptr<FedBatches> fed) {
+  check_owner();
+  const std::lock_guard control(control_);
   detail::PipelineState& s = *state_;
   {
     std::unique_lock lock(s.mutex);
     s.stopping = false;
     s.running = false;
-    s.consumer_waits = true;
+    ++s.n_waiting;
     s.ahead.cancel();
     s.ready_changed.wait(lock, [&] { return s.n_active == 0; });
-    s.consumer_waits = false;
+    --s.n_waiting;
     s.measuring = false;
     s.drop_jobs();
     s.ahead.start(schedule);
@@ -136,6 +147,7 @@ void BatchPipeline::start_with(std::shared_ptr<const Schedule> schedule,
 }
 
 void BatchPipeline::feed(std::vector<std::uint64_t> ids) {
+  check_owner();
   detail::PipelineState& s = *state_;
   const auto refuse = [](const std::string& text) {
     throw Error(ErrorKind::kInvalidArgument, text);
@@ -163,6 +175,7 @@ void BatchPipeline::feed(std::vector<std::uint64_t> ids) {
 }
 
 void BatchPipeline::end_feed() {
+  check_owner();
   const std::lock_guard lock(state_->mutex);
   if (state_->fed != nullptr) {
     state_->fed->end();
@@ -170,6 +183,7 @@ void BatchPipeline::end_feed() {
 }
 
 std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout) {
+  check_owner();
   detail::PipelineState& s = *state_;
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(s.mutex);
@@ -178,12 +192,12 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
   };
   const auto n_ready =
       std::count_if(s.jobs.begin(), s.jobs.end(), [](const auto& job) { return job->done; });
-  s.consumer_waits = true;
+  ++s.n_waiting;
   s.ready_changed.wait_for(lock, timeout, [&] {
     return !s.running || s.all_delivered() || starved() ||
            (!s.jobs.empty() && s.jobs.front()->done);
   });
-  s.consumer_waits = false;
+  --s.n_waiting;
   const auto now = std::chrono::steady_clock::now();
   s.stats.stall_s += detail::seconds_between(begin, now);
   if (s.running && starved()) {
@@ -206,9 +220,13 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
     s.measure(now, *job, static_cast<int>(n_ready));
   }
   const bool awaited = s.n_idle > 0 && s.has_room();
+  const bool others_wait = s.n_waiting > 0;
   lock.unlock();
   if (awaited) {
     s.work_changed.notify_one();
+  }
+  if (others_wait) {
+    s.ready_changed.notify_all();  // the batch behind this one may be done, or this was the last
   }
   if (job->error != nullptr) {
     std::rethrow_exception(job->error);
@@ -217,11 +235,13 @@ std::unique_ptr<Batch> BatchPipeline::next(std::chrono::duration<double> timeout
 }
 
 bool BatchPipeline::exhausted() const {
+  check_owner();
   const std::lock_guard lock(state_->mutex);
   return !state_->running || state_->all_delivered();
 }
 
 PipelineStats BatchPipeline::stats() const {
+  check_owner();
   const std::lock_guard lock(state_->mutex);
   PipelineStats stats = state_->stats;
   stats.slots = state_->store.n_batches();
@@ -238,6 +258,14 @@ PipelineStats BatchPipeline::stats() const {
 }
 
 void BatchPipeline::close() {
+  if (::getpid() != state_->owner) {
+    return;
+  }
+  const std::lock_guard control(control_);
+  stop_threads();
+}
+
+void BatchPipeline::stop_threads() {
   {
     const std::lock_guard lock(state_->mutex);
     state_->stopping = true;
@@ -245,6 +273,7 @@ void BatchPipeline::close() {
   }
   state_->work_changed.notify_all();
   state_->parked_changed.notify_all();
+  state_->ready_changed.notify_all();
   state_->ahead.cancel();
   threads_.clear();  // joins
   state_->ahead.close();

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -89,8 +90,10 @@ class Batch {
   std::vector<std::uint64_t> ids_;
 };
 
-// Thread rule: one thread at a time calls start(), feed(), next() and close(). No thread runs
-// before start(). In a forked child it must not be used; destroying it there is safe.
+// Thread rule: any thread, but one at a time where the order of batches is to mean something; each
+// batch is delivered once. close() ends the waiting of others in next(). No thread runs before
+// start(). In a forked child everything but close(), which does nothing there, throws
+// Error(kForked), and destroying it is safe.
 class BatchPipeline {
  public:
   // Throws: Error(kInvalidArgument).
@@ -122,10 +125,13 @@ class BatchPipeline {
   void close();
 
  private:
+  void check_owner() const;
   void launch();
+  void stop_threads();
   void start_with(std::shared_ptr<const Schedule> schedule, std::shared_ptr<FedBatches> fed);
 
   std::shared_ptr<detail::PipelineState> state_;
+  std::mutex control_;  // held by start() and close(); guards threads_
   std::vector<std::jthread> threads_;
 };
 

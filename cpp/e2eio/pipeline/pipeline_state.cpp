@@ -259,9 +259,9 @@ void PipelineState::work(int index) {
       work_changed.notify_one();  // it parks in the middle of a batch
     }
     const bool came = !jobs.empty() && jobs.front()->done;
-    if (consumer_waits && (came || n_active == 0)) {
+    if (n_waiting > 0 && (came || n_active == 0)) {
       lock.unlock();  // or it would wake up to wait for the lock
-      ready_changed.notify_one();
+      ready_changed.notify_all();
       lock.lock();
     }
   }

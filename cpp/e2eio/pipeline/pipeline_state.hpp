@@ -109,7 +109,7 @@ struct PipelineState {
   std::size_t prefetch = 0;
   std::size_t n_active = 0;  // threads inside fill_some()
   std::size_t n_idle = 0;    // threads that wait for work_changed
-  bool consumer_waits = false;
+  std::size_t n_waiting = 0;  // callers that wait for ready_changed
   bool stopping = false;
   PipelineStats stats;
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def drop_by_error(loader: Any, n: int) -> None:
 
 
 def drop_by_generator(loader: Any, n: int) -> None:
-    def batches() -> Iterator[Any]:
+    def batches() -> Generator[Any, None, None]:
         iterator = begin(loader, n)
         yield 0
         yield from iterator
@@ -236,7 +236,11 @@ def test_ctrl_c_leaves_an_iterator_that_goes_on(path: Path) -> None:
 @pytest.fixture
 def on_usr1() -> Iterator[Callable[[Callable[[], Any]], None]]:
     before = signal.getsignal(signal.SIGUSR1)
-    yield lambda action: signal.signal(signal.SIGUSR1, lambda *_: action()) and None
+
+    def call(action: Callable[[], Any]) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: action())
+
+    yield call
     signal.signal(signal.SIGUSR1, before)
 
 

@@ -337,4 +337,4 @@ def test_nothing_grows_over_many_epochs(path: Path, kind: str) -> None:
     for _ in range(300):
         assert sum(1 for _ in loader) == 10
     assert (count_threads(), count_files()) == before
-    assert resident_bytes() < resident + 2**23  # a few pages of 2 MiB
+    assert resident_bytes() < resident + 2**24  # some pages of 2 MiB

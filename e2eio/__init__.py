@@ -28,6 +28,8 @@ from e2eio.forms import Coo, Wire
 from e2eio.loader import Loader
 
 if TYPE_CHECKING:
+    from e2eio import jax as jax
+    from e2eio import xla as xla
     from e2eio.conversion import convert
     from e2eio.shards import write
     from e2eio.torch import DataLoader, default_collate
@@ -63,11 +65,14 @@ _LAZY = {
     "default_collate": "e2eio.torch",
     "write": "e2eio.shards",
 }
+_LAZY_MODULES = ("jax", "xla")
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name in _LAZY_MODULES:
+        return import_module(f"e2eio.{name}")
     raise AttributeError(f"module 'e2eio' has no attribute {name!r}")
 
 

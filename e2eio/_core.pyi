@@ -173,6 +173,10 @@ class Pipeline:
     ) -> None: ...
     @property
     def n_batches(self) -> int: ...  # of the plan
+    @property
+    def last_batch_shape(
+        self,
+    ) -> tuple[int, int, int, int]: ...  # in the layout; of 0 samples without batches
     def start(self, epoch: int, begin: int) -> None: ...  # a place of the order
     def start_fed(self, epoch: int) -> None: ...
     def feed(self, ids: NDArray[np.int64]) -> None: ...  # one batch

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAMEWORKS", "Framework", "framework_named"]
 
-FRAMEWORKS = ("torch", "numpy")
+FRAMEWORKS = ("torch", "numpy", "jax", "tf")
 
 
 class Framework(Protocol):
@@ -25,7 +25,7 @@ class Framework(Protocol):
         """Raise ConfigError if the framework has no such dtype."""
 
     def image(self, lease: Lease, *, dtype: str, writable: bool) -> Any:
-        """Return the batch of images over the lent memory, without a copy."""
+        """Return the batch of images: over the lent memory, if the framework can keep the lease for as long."""
 
     def coo(
         self,

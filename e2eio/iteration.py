@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 from e2eio import _core
 from e2eio.delivery import wait_for_batch
 from e2eio.errors import ForkError
+from e2eio.frameworks import Framework
 from e2eio.resume import Progress
 
 __all__ = ["BatchIterator", "Origin"]
@@ -79,8 +80,8 @@ class Origin(Protocol):
     def begin(self, pipeline: _core.Pipeline) -> Progress:
         """Start the pipeline on the iteration that comes next."""
 
-    def assemble(self, batch: _core.Batch) -> Any:
-        """Return the batch as the consumer wants it."""
+    def assemble(self, batch: _core.Batch, framework: Framework) -> Any:
+        """Return the batch as the framework's arrays."""
 
     def reuse(self, pipeline: _core.Pipeline) -> None:
         """Take back the pipeline of an iterator that is done with it."""
@@ -103,7 +104,8 @@ class BatchIterator(Iterator[Any]):
     # Taken away by whoever ends the iteration: one of the threads that may try.
     _pipeline: _core.Pipeline | None = None
 
-    def __init__(self, loader: Origin, pipeline: _core.Pipeline) -> None:
+    def __init__(self, loader: Origin, pipeline: _core.Pipeline, framework: Framework) -> None:
+        self.framework = framework  # may be replaced: what the next batches are made of
         self._loader = loader
         self._pid = os.getpid()
         self._turn = (
@@ -168,7 +170,7 @@ class BatchIterator(Iterator[Any]):
                 self._loader.reuse(taken)
             raise StopIteration
         self._n_taken += 1
-        arrays = self._loader.assemble(batch)
+        arrays = self._loader.assemble(batch, self.framework)
         self._progress.deliver(self._n_taken)
         return arrays
 

@@ -6,6 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
@@ -15,7 +16,7 @@ from e2eio.dataset import Dataset
 from e2eio.delivery import assembly_of
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
-from e2eio.frameworks import framework_named
+from e2eio.frameworks import Framework, framework_named
 from e2eio.iteration import BatchIterator
 from e2eio.options import (
     at_least,
@@ -87,8 +88,8 @@ class Loader(Resumable, RankedLoader):
         "dense": arrays of all pixels. "coo": :class:`e2eio.Coo`, coordinates [nnz, 4] and values of the pixels
         that are not zero, for sparse networks. "wire": :class:`e2eio.Wire`, one buffer of stored pixels as numpy
         bytes, for consumers that fill the images on a device.
-    framework : {"torch", "numpy"}
-        What the arrays are.
+    framework : {"torch", "numpy", "jax", "tf"}
+        What the arrays are. JAX and TensorFlow: docs/jax-and-tensorflow.md.
     writable : bool
         Batches may be written into; each costs a full clearing. ("coo" and "wire" may always be.)
     verify : bool
@@ -155,7 +156,7 @@ class Loader(Resumable, RankedLoader):
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         layout: Literal["NCHW", "NHWC"] = "NCHW",
         form: Literal["dense", "coo", "wire"] = "dense",
-        framework: Literal["torch", "numpy"] = "torch",
+        framework: Literal["torch", "numpy", "jax", "tf"] = "torch",
         writable: bool = False,
         verify: bool = True,
         threads: int | Literal["auto"] = "auto",
@@ -208,6 +209,8 @@ class Loader(Resumable, RankedLoader):
         self._idle: list[_core.Pipeline] = [self._make_pipeline()]
         self._latest = self._idle[0]
         self._iterators: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
+        self.last_batch_shape = self._latest.last_batch_shape
+        self._others: weakref.WeakSet[Loader] = weakref.WeakSet()  # closed with this one
 
     def __getstate__(self) -> dict[str, Any]:
         return {"arguments": self._arguments, "state": self.state_dict()}
@@ -245,9 +248,14 @@ class Loader(Resumable, RankedLoader):
         except IndexError:
             pipeline = self._make_pipeline()
         self._latest = pipeline
-        iterator = BatchIterator(self, pipeline)
+        iterator = BatchIterator(self, pipeline, self._assembly.framework)
         self._iterators.add(iterator)
         return iterator
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what a batch holds, in order."""
+        return self._assembly.fields
 
     def check_usable(self) -> None:
         """Raise if the loader is closed; in a forked child, begin anew without the parent's threads."""
@@ -256,9 +264,12 @@ class Loader(Resumable, RankedLoader):
         if os.getpid() != self._pid:
             self._begin_here()
 
-    def assemble(self, batch: _core.Batch) -> Any:
+    def assemble(self, batch: _core.Batch, framework: Framework) -> Any:
         """Return the batch as the framework's arrays, in the order of the fields."""
-        return self._assembly.assemble(batch, self._note_write)
+        assembly = self._assembly
+        if framework is not assembly.framework:
+            assembly = replace(assembly, framework=framework)
+        return assembly.assemble(batch, self._note_write)
 
     def _note_write(self) -> None:
         if not self._warned:
@@ -309,9 +320,16 @@ class Loader(Resumable, RankedLoader):
         """
         return self._latest.stats()
 
+    def to_tf(self) -> Any:
+        """Return a ``tf.data.Dataset`` of the batches, images [n, H, W, C]: :func:`e2eio.adapters.tf.dataset`."""
+        adapter: Any = framework_named("tf")
+        return adapter.dataset(self)
+
     def close(self) -> None:
         """Stop and join all threads; idempotent. Batches that are held stay valid."""
         self._closed = True
+        for other in list(self._others):
+            other.close()
         for iterator in list(self._iterators):
             iterator.close()
         while self._idle:

@@ -94,12 +94,14 @@ py::dict stats_dict(const Pipeline& pipeline) {
   return result;
 }
 
-py::tuple shape_of(const Batch& batch) {
-  const BatchGeometry& geometry = batch.geometry();
-  const std::size_t n = batch.ids().size();
+py::tuple shape_of(std::size_t n, const BatchGeometry& geometry) {
   return geometry.channels_last
              ? py::make_tuple(n, geometry.height, geometry.width, geometry.n_channels)
              : py::make_tuple(n, geometry.n_channels, geometry.height, geometry.width);
+}
+
+py::tuple last_shape_of(const Pipeline& pipeline) {
+  return shape_of(pipeline.last_batch_size(), pipeline.geometry());
 }
 
 py::object wire_of(const Batch& batch) {
@@ -121,6 +123,27 @@ py::object coo_of(const Batch& batch) {
 
 py::array_t<std::int64_t> ids_of(const Batch& batch) {
   return copy_to_array(std::vector<std::int64_t>(batch.ids().begin(), batch.ids().end()));
+}
+
+void feed(Pipeline& pipeline, const IdArray& ids) {
+  pipeline.feed(std::vector<std::uint64_t>(ids.data(), ids.data() + ids.size()));
+}
+
+void register_batch(py::module_& module) {
+  py::class_<Batch>(module, "Batch")
+      .def_property_readonly("ids", &ids_of)
+      .def_property_readonly(
+          "address",
+          [](const Batch& batch) { return reinterpret_cast<std::uintptr_t>(batch.data()); })
+      .def_property_readonly(
+          "shape",
+          [](const Batch& batch) { return shape_of(batch.ids().size(), batch.geometry()); })
+      .def_property_readonly(
+          "n_bytes",
+          [](const Batch& batch) { return batch.ids().size() * batch.geometry().sample_bytes(); })
+      .def_property_readonly("wire", &wire_of)
+      .def_property_readonly("coo", &coo_of)
+      .def("release", &Batch::release, py::arg("dirty"));
 }
 
 }  // namespace
@@ -157,6 +180,7 @@ void register_pipeline(py::module_& module) {
            py::arg("world_size"), py::arg("fed") = false,
            py::arg("order") = std::shared_ptr<const Order>())
       .def_property_readonly("n_batches", &Pipeline::n_batches)
+      .def_property_readonly("last_batch_shape", &last_shape_of)
       .def(
           "start",
           [](Pipeline& pipeline, std::uint64_t epoch, std::uint64_t begin) {
@@ -169,12 +193,7 @@ void register_pipeline(py::module_& module) {
             without_gil([&] { pipeline.start_fed(epoch); });
           },
           py::arg("epoch"))
-      .def(
-          "feed",
-          [](Pipeline& pipeline, const IdArray& ids) {
-            pipeline.feed(std::vector<std::uint64_t>(ids.data(), ids.data() + ids.size()));
-          },
-          py::arg("ids"))
+      .def("feed", &feed, py::arg("ids"))
       .def("end_feed", &Pipeline::end_feed)
       .def(
           "next",
@@ -186,18 +205,7 @@ void register_pipeline(py::module_& module) {
       .def_property_readonly("exhausted", &Pipeline::exhausted)
       .def("stats", &stats_dict)
       .def("close", [](Pipeline& pipeline) { without_gil([&] { pipeline.close(); }); });
-  py::class_<Batch>(module, "Batch")
-      .def_property_readonly("ids", &ids_of)
-      .def_property_readonly(
-          "address",
-          [](const Batch& batch) { return reinterpret_cast<std::uintptr_t>(batch.data()); })
-      .def_property_readonly("shape", &shape_of)
-      .def_property_readonly(
-          "n_bytes",
-          [](const Batch& batch) { return batch.ids().size() * batch.geometry().sample_bytes(); })
-      .def_property_readonly("wire", &wire_of)
-      .def_property_readonly("coo", &coo_of)
-      .def("release", &Batch::release, py::arg("dirty"));
+  register_batch(module);
 }
 
 }  // namespace e2eio::bind

@@ -1,4 +1,4 @@
-"""Batches as numpy arrays."""
+"""Batches as numpy arrays, and the host arrays that JAX and TensorFlow read from."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ def check_dtype(dtype: str) -> None:
     if dtype == "bfloat16":
         raise ConfigError(
             "no bfloat16 in numpy: found framework='numpy' and dtype='bfloat16'; "
-            "use framework='torch', or dtype='float16'"
+            "use framework='torch', 'jax' or 'tf', or dtype='float16'"
         )
 
 
 def image(lease: Lease, *, dtype: str, writable: bool) -> NDArray[Any]:
     """Return the lent memory as an array, read-only unless writable."""
-    del dtype
-    return lease.array(writable=writable)
+    return _typed(lease.array(writable=writable), dtype)
 
 
 def coo(
@@ -38,10 +37,17 @@ def coo(
     dtype: str,
 ) -> Coo:
     """Return the arrays as they are."""
-    del dtype
-    return Coo(coordinates, values, shape)
+    return Coo(coordinates, _typed(values, dtype), shape)
 
 
 def scalar(column: NDArray[Any]) -> NDArray[Any]:
     """Return the column as it is."""
     return column
+
+
+def _typed(words: NDArray[Any], dtype: str) -> NDArray[Any]:
+    if dtype != "bfloat16":
+        return words
+    import ml_dtypes  # both frameworks that read bfloat16 from the host bring it
+
+    return words.view(ml_dtypes.bfloat16)

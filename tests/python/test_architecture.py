@@ -54,7 +54,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "resume": {"errors", "options", "plan", "_core"},
     "transforms": {*_LOW, "manifest"},
     "delivery": {"dataset", "forms", "frameworks", "lease", "options", "_core"},
-    "iteration": {*_LOW, "delivery", "resume", "_core"},
+    "iteration": {*_LOW, "delivery", "frameworks", "resume", "_core"},
     "loader": {
         *_LOW,
         "dataset",
@@ -69,7 +69,11 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         "sampling",
         "_core",
     },
-    "adapters": {*_LOW, "lease", "forms", "dataset", "loader"},
+    "adapters": {*_LOW, "lease", "forms", "dataset", "options", "loader", "channels_last"},
+    "channels_last": {*_LOW, "loader", "resume", "_core"},
+    "read_ahead": {"frameworks", "loader", "resume"},
+    "jax": {*_LOW, "adapters", "loader", "options", "read_ahead"},
+    "xla": {*_LOW, "adapters", "loader", "read_ahead"},
     "lightning": {"errors", "dataset", "loader", "options", "selection", "_core"},
     "torch": {
         *_LOW,
@@ -85,7 +89,7 @@ REQUIRED = {"numpy", "zstandard"}
 OPTIONAL = {
     *("torch", "nvidia", "mpi4py", "jax", "pyarrow", "h5py", "uproot", "awkward", "fsspec"),
     *("s3fs", "gcsfs", "fsspec_xrootd", "dask", "distributed", "pythia8mc", "fastjet"),
-    *("matplotlib", "mplhep", "rich", "lightning"),
+    *("matplotlib", "mplhep", "rich", "lightning", "ml_dtypes", "tensorflow", "torch_xla"),
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.

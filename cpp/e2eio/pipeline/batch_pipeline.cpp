@@ -85,6 +85,12 @@ void BatchPipeline::check_owner() const {
 
 std::uint64_t BatchPipeline::n_batches() const noexcept { return state_->plan.n_batches(); }
 
+std::uint64_t BatchPipeline::last_batch_size() const {
+  return n_batches() == 0 ? 0 : state_->plan.batch_ids(0, n_batches() - 1).size();
+}
+
+const BatchGeometry& BatchPipeline::geometry() const noexcept { return state_->geometry; }
+
 void BatchPipeline::launch() {
   if (!threads_.empty()) {
     return;

@@ -103,6 +103,9 @@ class BatchPipeline {
   ~BatchPipeline();
 
   [[nodiscard]] std::uint64_t n_batches() const noexcept;
+  // Samples of the last batch of an epoch; 0 without batches. Requires: not config.fed.
+  [[nodiscard]] std::uint64_t last_batch_size() const;
+  [[nodiscard]] const BatchGeometry& geometry() const noexcept;
 
   // Drops what is in flight and goes on at place `begin` of `epoch`. Requires: not config.fed.
   void start(std::uint64_t epoch, std::uint64_t begin);

@@ -142,6 +142,7 @@ def arguments_of(case: str, ds: Any, generator: Any) -> dict[str, Any]:
         "list": lambda: {"batch_size": 3, "sampler": [5, 3, 3, -1, 0]},
         "on_demand": lambda: {"batch_size": 8, "sampler": OnDemand()},
         "eager": lambda: {"batch_size": 8, "sampler": Eager()},
+        "eager_no_batches": lambda: {"batch_size": None, "sampler": Eager()},
         "batch_sampler": lambda: {
             "batch_sampler": BatchSampler(RandomSampler(ds, generator=generator), 9, True)
         },
@@ -157,6 +158,7 @@ CASES = (
     *("sequential", "drop_last", "shuffle", "one_batch", "shuffle_generator"),
     *("generator_of_sampler", "replacement", "replacement_global", "more_than_all", "subset"),
     *("subset_generator", "weighted", "distributed", "list", "on_demand", "eager"),
+    "eager_no_batches",
     *("batch_sampler", "growing", "endless", "no_batches", "no_batches_sequential"),
 )
 

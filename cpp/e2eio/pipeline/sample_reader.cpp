@@ -7,7 +7,6 @@
 #include <atomic>
 #include <exception>
 #include <numeric>
-#include <system_error>
 #include <thread>
 
 #include "e2eio/kernels/kernel_set.hpp"
@@ -74,7 +73,9 @@ std::vector<std::jthread> helpers(Request& request, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) {
       threads.emplace_back([&request] { work(request); });
     }
-  } catch (const std::system_error&) {  // no more threads to be had: fewer do
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return threads;

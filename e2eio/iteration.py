@@ -42,11 +42,13 @@ def _rest_daemons() -> None:
     """
     global _ending
     _ending = True
-    pid = os.getpid()
-    others = {thread.ident for thread in threading.enumerate()} - {threading.main_thread().ident}
-    consumers = {each._consumer for each in list(_live) if each._pid == pid} & others
+    pid, main = os.getpid(), threading.main_thread().ident
+    running = [each for each in list(_live) if each._pid == pid and each._pipeline is not None]
+    consumers = {each._consumer for each in running} - {main}
     end = time.monotonic() + _ENDING_S
-    while consumers - _resting and time.monotonic() < end:
+    while time.monotonic() < end:
+        if not (consumers & {thread.ident for thread in threading.enumerate()}) - _resting:
+            break
         time.sleep(0.001)
 
 

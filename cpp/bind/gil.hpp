@@ -10,10 +10,11 @@
 
 namespace e2eio::bind {
 
-// Gives up the GIL for as long as it lives. pybind11's own class does the same, but ends the process
-// if the interpreter ends meanwhile: Python <= 3.13 then ends daemon threads that ask for the GIL by
-// pthread_exit, which unwinds the stack and cannot leave a destructor. Such a thread stays here
-// until the process is gone, as Python 3.14 has it. Thread rule: one thread, which holds the GIL.
+// Gives up the GIL for as long as it lives. pybind11's own class does the same, but ends the
+// process if the interpreter ends meanwhile: Python <= 3.13 then ends daemon threads that ask for
+// the GIL by pthread_exit, which unwinds the stack and cannot leave a destructor. Such a thread
+// stays here until the process is gone, as Python 3.14 has it. Thread rule: one thread, which holds
+// the GIL.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}

@@ -355,5 +355,60 @@ TEST_F(PipelineTest, StopsInEveryState) {
   }
 }
 
+TEST_F(PipelineTest, BeginsAgainAfterItWasClosedInMidEpoch) {
+  BatchPipeline pipeline(shards_, config());
+  const std::vector<std::uint64_t> all = run(pipeline, 3);
+  for (int taken = 0; taken < 8; ++taken) {
+    pipeline.start(3, 0);
+    for (int b = 0; b < taken; ++b) {
+      expect_right(*pipeline.next(seconds(20)));
+    }
+    pipeline.close();
+    EXPECT_EQ(pipeline.stats().slots_lent, 0U);
+    EXPECT_EQ(run(pipeline, 3), all);
+  }
+}
+
+TEST_F(PipelineTest, ThreadsThatShareItGetEachBatchOnce) {
+  BatchPipeline pipeline(shards_, config());
+  for (std::uint64_t epoch = 0; epoch < 50; ++epoch) {
+    pipeline.start(epoch, 0);
+    std::vector<std::vector<std::uint64_t>> shares(4);
+    {
+      std::vector<std::jthread> consumers;
+      for (std::vector<std::uint64_t>& share : shares) {
+        consumers.emplace_back([&pipeline, &share] {
+          while (const auto batch = pipeline.next(seconds(20))) {
+            expect_right(*batch);
+            share.insert(share.end(), batch->ids().begin(), batch->ids().end());
+          }
+        });
+      }
+    }
+    std::vector<std::uint64_t> ids;
+    for (const std::vector<std::uint64_t>& share : shares) {
+      ids.insert(ids.end(), share.begin(), share.end());
+    }
+    std::sort(ids.begin(), ids.end());
+    ASSERT_EQ(ids.size(), 63U);
+    ASSERT_EQ(std::adjacent_find(ids.begin(), ids.end()), ids.end());
+  }
+}
+
+TEST_F(PipelineTest, CloseEndsTheWaitOfOthers) {
+  PipelineConfig fed = config();
+  fed.fed = true;  // nothing ever comes
+  BatchPipeline pipeline(shards_, fed);
+  for (int i = 0; i < 20; ++i) {
+    pipeline.start_fed(0);
+    std::vector<std::jthread> others;
+    for (int k = 0; k < 2; ++k) {
+      others.emplace_back([&pipeline] { EXPECT_EQ(pipeline.next(seconds(1000)), nullptr); });
+      others.emplace_back([&pipeline] { pipeline.close(); });
+    }
+  }
+  EXPECT_TRUE(pipeline.exhausted());
+}
+
 }  // namespace
 }  // namespace e2eio

@@ -77,9 +77,10 @@ BatchPipeline::~BatchPipeline() {
 void BatchPipeline::check_owner() const {
   const pid_t here = ::getpid();
   if (here != state_->owner) {
-    throw Error(ErrorKind::kForked,
-                cat("loader used after fork: its threads run in process ", state_->owner,
-                    ", used in ", here, "; begin a new iteration, or make the loader, in the child"));
+    throw Error(
+        ErrorKind::kForked,
+        cat("loader used after fork: its threads run in process ", state_->owner, ", used in ",
+            here, "; begin a new iteration, or make the loader, in the child"));
   }
 }
 

@@ -107,8 +107,8 @@ struct PipelineState {
   std::uint64_t next_batch = 0;     // of the schedule
   std::uint64_t n_jobs = 0;
   std::size_t prefetch = 0;
-  std::size_t n_active = 0;  // threads inside fill_some()
-  std::size_t n_idle = 0;    // threads that wait for work_changed
+  std::size_t n_active = 0;   // threads inside fill_some()
+  std::size_t n_idle = 0;     // threads that wait for work_changed
   std::size_t n_waiting = 0;  // callers that wait for ready_changed
   bool stopping = false;
   PipelineStats stats;

@@ -65,7 +65,7 @@ _LAZY = {
     "default_collate": "e2eio.torch",
     "write": "e2eio.shards",
 }
-_LAZY_MODULES = ("jax", "xla")
+_LAZY_MODULES = ("dali", "jax", "xla")
 
 
 def __getattr__(name: str) -> object:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
@@ -298,6 +299,16 @@ class Loader(Resumable, RankedLoader):
             pipeline.close()
         else:
             self._idle.append(pipeline)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what a batch holds, in order."""
+        return self._fields
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the core was asked for: ``batch_size``, ``channels``, ``dtype``, ``layout`` and the rest."""
+        return MappingProxyType({**self._shares, **self._options})
 
     @property
     def timeout_s(self) -> float | None:

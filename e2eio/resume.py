@@ -95,6 +95,12 @@ class Resumable:
     def batch_sampler(self) -> None:
         """None: whoever finds a `sampler` asks for this as well."""
 
+    def seek(self, epoch: int, batch: int) -> None:
+        """Make the next iteration begin at that batch of that epoch; nothing before it is read."""
+        place = self._plan.place_after(at_least(0, "batch", batch), 0)
+        self._next = (at_least(0, "epoch", epoch), place)
+        self._progress = None
+
     @property
     def n_next(self) -> int:
         """Batches of the iteration that comes next."""

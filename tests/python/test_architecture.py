@@ -79,6 +79,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *_LOW,
         *("adapters", "dataset", "delivery", "lease", "loader", "options", "transforms", "_core"),
     },
+    "dali": {*_LOW, "dataset", "loader", "options", "transforms", "_core"},
     "importers": {*_LOW, "presets"},
     "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress"},
     "sim": {*_LOW, "presets", "shards"},

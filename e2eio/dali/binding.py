@@ -62,20 +62,25 @@ pipeline_def: Any = dali.pipeline_def
 
 
 def build(pipe: Any) -> Any:
-    """Build a pipeline for a GPU now, so that a missing one is found here and not at the first batch.
+    """Build a pipeline now, so that what is missing is found here and not at the first batch.
 
     Raises
     ------
     ConfigError
-        There is no GPU, or its driver does not go with this DALI.
+        There is no GPU, or its driver does not go with this DALI; or the checkpoint is of another pipeline.
     """
     try:
         pipe.build()
     except RuntimeError as error:
+        said = f"{str(error).strip()[:300]} (DALI {dali.__version__})"
+        if pipe.device_id is None:
+            raise ConfigError(
+                f"the pipeline cannot be built: {said}; with checkpoint=, all other arguments have to be those "
+                "that it was taken with"
+            ) from error
         raise ConfigError(
-            f"device is 'gpu' and DALI {dali.__version__} cannot use one: {str(error).strip()[:300]}; pass "
-            "device='cpu', or check with nvidia-smi that there is a GPU whose driver supports the CUDA of "
-            "this DALI (nvidia-dali-cuda120 or -cuda130)"
+            f"device is 'gpu' and DALI cannot use one: {said}; pass device='cpu', or check with nvidia-smi that "
+            "there is a GPU whose driver supports the CUDA of this DALI (nvidia-dali-cuda120 or -cuda130)"
         ) from error
     return pipe
 

@@ -43,6 +43,9 @@ class Source:
         Repeat the last sample until the last batch is as large as the others.
     prefetch_queue_depth : int
         Of the pipeline, or more. :func:`e2eio.dali.inputs` takes the pipeline's.
+    aside : str or None
+        A field that DALI is not given, since nothing in the graph touches it and DALI would copy it. Not with
+        `fill_last_batch`.
 
     Raises
     ------
@@ -51,10 +54,18 @@ class Source:
     """
 
     def __init__(
-        self, loader: Loader, *, fill_last_batch: bool = False, prefetch_queue_depth: int = 2
+        self,
+        loader: Loader,
+        *,
+        fill_last_batch: bool = False,
+        prefetch_queue_depth: int = 2,
+        aside: str | None = None,
     ) -> None:
         _check_loader(loader)
         self.loader = loader
+        self._aside = aside
+        #: What was kept from DALI, as the loader made it: one for each batch that was fed.
+        self.kept_aside: deque[Any] = deque()
         self._fill = checked_flag("fill_last_batch", fill_last_batch)
         self._held: deque[tuple[NDArray[Any], ...]] = deque()
         self.hold(prefetch_queue_depth)
@@ -76,6 +87,11 @@ class Source:
         return self.loader.fields
 
     @property
+    def fed_fields(self) -> tuple[str, ...]:
+        """Names of the arrays that DALI is given, in order; at least one."""
+        return tuple(name for name in self.fields if name != self._aside) or ("row",)
+
+    @property
     def layout(self) -> str:
         """Layout of the images: "CHW" or "HWC"."""
         return str(self.loader.options["layout"]).lstrip("N")
@@ -89,7 +105,7 @@ class Source:
         self._held = deque(self._held, maxlen=depth + 1)
 
     def __call__(self, at: BatchInfo | int) -> tuple[NDArray[Any], ...]:
-        """Return the arrays of the batch at a place, in the order of :attr:`fields`.
+        """Return the arrays of the batch at a place, in the order of :attr:`fed_fields`.
 
         Parameters
         ----------
@@ -126,6 +142,7 @@ class Source:
         if iterator is not None:
             iterator.close()
         self._held.clear()
+        self.kept_aside.clear()
 
     def _place(self, at: BatchInfo | int) -> tuple[int, int]:
         if not isinstance(at, int):
@@ -162,8 +179,11 @@ class Source:
             self._iterator = None  # whoever asks again gets the same error again
             raise
         self.as_dict = isinstance(batch, dict)
-        values = batch.values() if isinstance(batch, dict) else batch
-        return tuple(np.asarray(value) for value in values)
+        values = dict(zip(self.fields, batch.values() if self.as_dict else batch, strict=True))
+        if self._aside is not None:
+            self.kept_aside.append(values.pop(self._aside))
+            values = values or {"row": np.arange(len(self.kept_aside[-1]), dtype=np.int32)}
+        return tuple(np.asarray(value) for value in values.values())
 
 
 def source(

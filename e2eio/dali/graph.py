@@ -58,7 +58,7 @@ def inputs(source: Source) -> tuple[Any, ...]:
     source.hold(depth["cpu"] * depth["gpu"] if isinstance(depth, dict) else depth)
     _SOURCES[pipe] = source
     image = source.loader.dataset.schema.image.name
-    layouts = [source.layout if name == image else "" for name in source.fields]
+    layouts = [source.layout if name == image else "" for name in source.fed_fields]
     nodes = fn.external_source(
         source, num_outputs=len(layouts), batch_info=True, no_copy=True, layout=layouts
     )
@@ -94,6 +94,7 @@ def pipeline(
     prefetch_queue_depth: int = 2,
     enable_checkpointing: bool = True,
     checkpoint: bytes | Sequence[bytes] | None = None,
+    pass_by: bool = False,
 ) -> Any:
     """Return a DALI pipeline over a dataset: reading in e2eio's threads, augmentation in DALI's graph.
 
@@ -134,6 +135,10 @@ def pipeline(
         Keep what :meth:`Batches.checkpoints` needs.
     checkpoint : bytes or sequence of bytes, or None
         Go on from there: what ``checkpoints()`` or ``Pipeline.checkpoint()`` returned, with all other arguments as they were.
+    pass_by : bool
+        On the CPU, leave images that the graph does not touch out of it, since DALI copies what it puts out:
+        :func:`iterator` adds them to its batches, lent as the Loader's are. It passes True; a pipeline that is run
+        in another way would have no images.
 
     Returns
     -------
@@ -174,8 +179,12 @@ def pipeline(
         "rank": rank,
         "world_size": world_size,
     }
-    loader = _given(dataset, batch_size) if isinstance(dataset, Loader) else _made(dataset, options)
-    source = Source(loader, fill_last_batch=policy == "fill")
+    given = isinstance(dataset, Loader)
+    aside = pass_by and not (steps or given or device == "gpu" or policy == "fill")
+    options["framework"] = "torch" if aside else "numpy"
+    loader = _given(dataset, batch_size) if given else _made(dataset, options)
+    image = loader.dataset.schema.image.name if aside else None
+    source = Source(loader, fill_last_batch=policy == "fill", aside=image)
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(
         batch_size=loader.options["batch_size"],
         num_threads=at_least(1, "num_threads", num_threads),
@@ -191,10 +200,10 @@ def pipeline(
 
 def _made(dataset: Any, options: Mapping[str, Any]) -> Loader:
     at_least(1, "batch_size", options["batch_size"])
-    return Loader(dataset, framework="numpy", **options)
+    return Loader(dataset, **options)
 
 
-def _given(loader: Loader, batch_size: int | None) -> Loader:
+def _given(loader: Any, batch_size: int | None) -> Any:
     own = loader.options
     if batch_size not in (None, own["batch_size"]):
         raise ConfigError(
@@ -215,9 +224,11 @@ def _outputs(
     loader = source.loader
     nodes = {
         name: node.gpu() if device == "gpu" else node
-        for name, node in zip(source.fields, inputs(source), strict=True)
+        for name, node in zip(source.fed_fields, inputs(source), strict=True)
     }
     image = loader.dataset.schema.image.name
+    if image not in nodes:
+        return tuple(nodes.values())
     images, _ = apply(nodes[image], loader, steps)
     if loader.options["dtype"] != dtype:
         images = fn.cast(images, dtype=_DTYPES[dtype])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from e2eio.dali.binding import Pipeline, to_torch
+from e2eio.dali.binding import Pipeline, build, to_torch
 from e2eio.dali.feed import Source
 from e2eio.dali.graph import pipeline, source_of
 from e2eio.errors import ConfigError
@@ -17,8 +17,9 @@ class Batches(Iterator[Any]):
     """Iterates over the batches of a pipeline that begins with a loader, one epoch after the other.
 
     Each ``for`` loop is an epoch: whoever leaves one early begins the next epoch with the next loop. (DALI's own
-    iterators go on in the middle.) Batches are tuples or dicts, as the loader's; tensors are DALI's memory, without a copy, and
-    stay valid for as long as they are held.
+    iterators go on in the middle.) Batches are tuples or dicts, as the loader's; tensors are DALI's memory, without a copy, or,
+    where the graph does not touch the images, lent by the loader: read them, do not write into them. They stay valid
+    for as long as they are held.
 
     Thread rule: one thread.
 
@@ -45,6 +46,7 @@ class Batches(Iterator[Any]):
         self._source: Source = source
         self._names = None if names is None else tuple(names)
         self._checkpointing = True
+        build(pipe)
         try:  # before anything runs, for whoever asks before the first batch
             self._latest = [pipe.checkpoint()]
         except RuntimeError:  # DALI has no other way to tell
@@ -126,9 +128,14 @@ class Batches(Iterator[Any]):
                 self._pipe.outputs()
         except StopIteration:
             self._error = None
+            self._source.kept_aside.clear()
             self._end()
 
     def _assemble(self, tensors: tuple[Any, ...]) -> Any:
+        if self._source.kept_aside:
+            named = dict(zip(self._source.fed_fields, tensors, strict=True))
+            image = self._source.kept_aside.popleft()
+            tensors = tuple(named.get(name, image) for name in self._source.fields)
         names = self._names
         if names is None and not self._source.as_dict:
             return tensors
@@ -176,7 +183,7 @@ def iterator(
     ...     step(images, labels)
     """
     if not isinstance(pipe, Pipeline):
-        return Batches(pipeline(pipe, **options), names=names)
+        return Batches(pipeline(pipe, **{"pass_by": True, **options}), names=names)
     if options:
         raise ConfigError(
             f"{', '.join(options)} given with a pipeline; expected them where it is made"

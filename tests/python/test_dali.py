@@ -98,10 +98,13 @@ def same(found: Sequence[Any], expected: Sequence[Any]) -> bool:
 # --- what the graph delivers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fields", [None, ("X", "y"), ("sample_id", "X")])
-def test_without_augmentation_batches_are_the_loaders_bit_for_bit(path: Path, fields: Any) -> None:
+@pytest.mark.parametrize("pass_by", [True, False])
+@pytest.mark.parametrize("fields", [None, ("X", "y"), ("sample_id", "X"), ("X",)])
+def test_without_augmentation_batches_are_the_loaders_bit_for_bit(
+    path: Path, fields: Any, pass_by: bool
+) -> None:
     options: dict[str, Any] = {"batch_size": BATCH, "shuffle": True, "seed": 7, "fields": fields}
-    batches = dali.iterator(path, **options)
+    batches = dali.iterator(path, pass_by=pass_by, **options)
     loader = e2eio.Loader(path, **options)
     assert len(batches) == len(loader) == N_BATCHES
     for _ in range(3):  # epochs
@@ -402,12 +405,14 @@ def test_ranks_share_the_dataset_and_draw_differently(path: Path) -> None:
     assert rolled[0] != rolled[1] or rolled[1] != rolled[2]
 
 
-def test_leaving_a_loop_early_begins_the_next_epoch(path: Path) -> None:
+@pytest.mark.parametrize("pass_by", [True, False])
+def test_leaving_a_loop_early_begins_the_next_epoch(path: Path, pass_by: bool) -> None:
     options: dict[str, Any] = {"batch_size": BATCH, "shuffle": True, "fields": ("X", "y")}
-    batches, loader = dali.iterator(path, **options), e2eio.Loader(path, **options)
+    batches = dali.iterator(path, pass_by=pass_by, **options)
+    loader = e2eio.Loader(path, **options)
     for stop in (1, 3, 6):
         for i, (a, b) in enumerate(zip(batches, loader, strict=True)):
-            assert torch.equal(a[1], b[1])
+            assert torch.equal(a[0], b[0])
             if i == stop:
                 break
     assert same(batches_of(batches), batches_of(loader))
@@ -502,6 +507,30 @@ def test_augmentations_differ_from_epoch_to_epoch(recorded: Any) -> None:
     assert all(not torch.equal(by_sample[0][i], by_sample[1][i]) for i in range(N))
 
 
+def test_images_that_pass_by_are_restored_as_well(path: Path) -> None:
+    make = partial(dali.iterator, path, batch_size=BATCH, shuffle=True)
+    batches = make()
+    states, found = [], []
+    for batch in batches:
+        states.append(batches.checkpoints())
+        found.append({k: v.clone() for k, v in batch.items()})
+    assert same(batches_of(make(checkpoint=states[3])), found[4:])
+
+
+def test_a_state_of_another_graph_is_refused(path: Path, recorded: Any) -> None:
+    with pytest.raises(ConfigError, match="all other arguments have to be those"):
+        dali.iterator(path, batch_size=BATCH, checkpoint=recorded[1][3])
+
+
+def test_images_that_pass_by_are_the_rings_memory(path: Path) -> None:
+    batches = dali.iterator(path, batch_size=BATCH)
+    first = next(iter(batches))
+    first["X"] += 1
+    with pytest.warns(UserWarning, match="changed in place"):
+        del first
+    list(batches)
+
+
 def test_a_state_after_the_end_of_an_epoch_begins_the_next(path: Path) -> None:
     batches = augmented(path)
     batches_of(batches)
@@ -510,7 +539,7 @@ def test_a_state_after_the_end_of_an_epoch_begins_the_next(path: Path) -> None:
 
 
 def test_restoring_reads_nothing_before_the_cut(path: Path) -> None:
-    batches = dali.iterator(path, batch_size=BATCH)
+    batches = dali.iterator(e2eio.Loader(path, batch_size=BATCH))
     states = [batches.checkpoints() for _ in batches]
     loader = e2eio.Loader(path, batch_size=BATCH, framework="numpy")
     rest = dali.iterator(loader, checkpoint=states[4])
@@ -535,23 +564,25 @@ def test_batches_are_held_for_as_long_as_dali_may_read_them(path: Path, depth: i
 
 
 def test_no_stale_pixels_while_dali_is_behind(path: Path) -> None:
-    """A slow graph and a tiny ring: a slot that is used again too early shows in the next batches."""
+    """The graph reads the ring's memory again after a long detour, while the ring fills what it got back."""
 
-    def slow(images: Any, shape: Any) -> Any:
-        for _ in range(12):
-            images = dali.roll_phi(images, shape, amount=1)
-        return dali.roll_phi(images, shape, amount=-12)
+    def late(images: Any, shape: Any) -> Any:
+        detour = images
+        for _ in range(20):
+            detour = dali.rot90(detour, shape, turns=1)
+        return images + detour * 0.0
 
-    loader = e2eio.Loader(path, batch_size=2, framework="numpy", prefetch=1, threads=1)
-    plain = e2eio.Loader(path, batch_size=2)
-    batches = dali.iterator(loader, augment=(slow,), prefetch_queue_depth=4)
-    for _ in range(4):
+    loader = e2eio.Loader(path, batch_size=4, framework="numpy", prefetch=1)
+    plain = e2eio.Loader(path, batch_size=4)
+    batches = dali.iterator(loader, augment=(late,), prefetch_queue_depth=4)
+    for _ in range(3):
         assert same(batches_of(batches), batches_of(plain))
 
 
-def test_delivered_batches_stay_what_they_are(path: Path) -> None:
-    batches = dali.iterator(path, batch_size=BATCH, fields=("X", "y"))
-    held = list(batches)  # DALI's memory, not copied
+@pytest.mark.parametrize("pass_by", [True, False])
+def test_delivered_batches_stay_what_they_are(path: Path, pass_by: bool) -> None:
+    batches = dali.iterator(path, batch_size=BATCH, fields=("X", "y"), pass_by=pass_by)
+    held = list(batches)  # the ring's memory or DALI's, not copied
     for _ in range(3):
         list(batches)
     assert same(held, batches_of(e2eio.Loader(path, batch_size=BATCH, fields=("X", "y"))))

@@ -301,11 +301,6 @@ class Loader(Resumable, RankedLoader):
             self._idle.append(pipeline)
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of what a batch holds, in order."""
-        return self._fields
-
-    @property
     def options(self) -> Mapping[str, Any]:
         """What the core was asked for: ``batch_size``, ``channels``, ``dtype``, ``layout`` and the rest."""
         return MappingProxyType({**self._shares, **self._options})

@@ -53,6 +53,7 @@ class Batches(Iterator[Any]):
             self._checkpointing = False
         self._under_way = False
         self._error: BaseException | None = None
+        self._ready: list[Any] = []  # a batch that a signal kept from being returned
 
     def __len__(self) -> int:
         """Batches per epoch, equal on all ranks."""
@@ -65,18 +66,19 @@ class Batches(Iterator[Any]):
 
     def __next__(self) -> Any:
         if not self._under_way:
-            self._under_way = True
             self._feed()
-        try:
-            outputs = self._pipe.outputs()
-        except StopIteration:
-            self._end()
-            raise
-        batch = self._assemble(to_torch(outputs, copy=not self._pipe.exec_dynamic))
-        if self._checkpointing:
+            self._under_way = True
+        if not self._ready:
+            try:
+                outputs = self._pipe.outputs()
+            except StopIteration:
+                self._end()
+                raise
             self._latest = []
+            tensors = to_torch(outputs, copy=not self._pipe.exec_dynamic)
+            self._ready.append(self._assemble(tensors))
         self._feed()
-        return batch
+        return self._ready.pop()
 
     def checkpoints(self) -> list[bytes]:
         """Return the state after the latest batch: the argument ``checkpoint=`` of a pipeline made in the same way.
@@ -128,6 +130,7 @@ class Batches(Iterator[Any]):
                 self._pipe.outputs()
         except StopIteration:
             self._error = None
+            self._ready.clear()
             self._source.kept_aside.clear()
             self._end()
 

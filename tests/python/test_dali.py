@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import subprocess
@@ -639,6 +640,38 @@ def test_a_corrupt_record_is_named_after_the_batches_before_it(path: Path, tmp_p
     with pytest.raises(CorruptShardError):
         list(batches)
     batches.close()
+
+
+def test_an_interrupt_loses_no_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, interrupts = dali.Source._take, [0, 3, 5]
+
+    def interrupted(self: dali.Source, epoch: int, index: int) -> Any:
+        if interrupts and index == interrupts[0]:
+            interrupts.pop(0)
+            raise KeyboardInterrupt
+        return take(self, epoch, index)
+
+    monkeypatch.setattr(dali.Source, "_take", interrupted)
+    batches = dali.iterator(path, batch_size=BATCH, fields=("X", "y"), augment=(lambda x, _: x,))
+    found: list[Any] = []
+    for _ in range(N_BATCHES + 3):
+        with contextlib.suppress(KeyboardInterrupt):
+            found.append(next(batches))
+    assert interrupts == []
+    assert same(found, batches_of(e2eio.Loader(path, batch_size=BATCH, fields=("X", "y"))))
+
+
+def test_the_process_ends_in_the_middle_of_an_epoch(path: Path) -> None:
+    program = (
+        "import sys; from e2eio import dali\n"
+        "batches = dali.iterator(sys.argv[1], batch_size=2, augment=(lambda x, _: x * 2.0,))\n"
+        "print(len(next(iter(batches))['y']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2"]
 
 
 def test_without_a_gpu_the_message_says_what_to_do(path: Path) -> None:

@@ -170,6 +170,7 @@ class Pipeline:
         world_size: int,
         fed: bool = False,  # batches come by feed(), of at most batch_size samples
         order: Order | None = None,  # None: of shuffle and key
+        page_lock: tuple[int, int, int] = ...,  # lock, unlock: addresses of functions; flags
     ) -> None: ...
     @property
     def n_batches(self) -> int: ...  # of the plan
@@ -192,6 +193,8 @@ class Batch:
     def ids(self) -> NDArray[np.int64]: ...
     @property
     def address(self) -> int: ...  # of the dense batch; 0: another form
+    @property
+    def page_locked(self) -> bool: ...  # a device can read the memory by itself
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
     @property

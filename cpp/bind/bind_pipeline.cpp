@@ -25,6 +25,16 @@ BatchForm form_named(const std::string& name) {
   throw Error(ErrorKind::kInvalidArgument, cat("form '", name, "', expected dense, coo or wire"));
 }
 
+// Two functions of a device's runtime, by their addresses; 0: none.
+using LockAddresses = std::tuple<std::uintptr_t, std::uintptr_t, unsigned>;
+
+PageLock page_lock_at(const LockAddresses& addresses) {
+  const auto [lock, unlock, flags] = addresses;
+  return {.lock = reinterpret_cast<decltype(PageLock::lock)>(lock),
+          .unlock = reinterpret_cast<decltype(PageLock::unlock)>(unlock),
+          .flags = flags};
+}
+
 PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
                              const PlanConfig& plan, bool fed,
                              const std::vector<std::uint32_t>& channels,
@@ -32,7 +42,7 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                              const std::string& dtype, const std::string& layout,
                              const std::string& form, bool writable, bool verify, int threads,
                              int prefetch, bool auto_threads, bool auto_prefetch,
-                             std::uint64_t memory_limit_bytes) {
+                             std::uint64_t memory_limit_bytes, const LockAddresses& page_lock) {
   if (layout != "NCHW" && layout != "NHWC") {
     throw Error(ErrorKind::kInvalidArgument, cat("layout '", layout, "', expected NCHW or NHWC"));
   }
@@ -54,7 +64,8 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
                                               .prefetch = prefetch,
                                               .auto_threads = auto_threads,
                                               .auto_prefetch = auto_prefetch,
-                                              .memory_limit_bytes = memory_limit_bytes}));
+                                              .memory_limit_bytes = memory_limit_bytes,
+                                              .page_lock = page_lock_at(page_lock)}));
 }
 
 py::dict reads_dict(const ReadStats& reads) {
@@ -141,6 +152,7 @@ void register_batch(py::module_& module) {
       .def_property_readonly(
           "n_bytes",
           [](const Batch& batch) { return batch.ids().size() * batch.geometry().sample_bytes(); })
+      .def_property_readonly("page_locked", &Batch::page_locked)
       .def_property_readonly("wire", &wire_of)
       .def_property_readonly("coo", &coo_of)
       .def("release", &Batch::release, py::arg("dirty"));
@@ -158,7 +170,7 @@ void register_pipeline(py::module_& module) {
                        bool verify, int threads, int prefetch, bool auto_threads,
                        bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
                        std::uint64_t world_size, bool fed,
-                       const std::shared_ptr<const Order>& order) {
+                       const std::shared_ptr<const Order>& order, const LockAddresses& page_lock) {
              const PlanConfig plan{.order = order,
                                    .n_samples = 0,
                                    .batch_size = batch_size,
@@ -169,7 +181,7 @@ void register_pipeline(py::module_& module) {
                                    .key = key};
              return make_pipeline(readers, plan, fed, channels, transforms, transform_key, dtype,
                                   layout, form, writable, verify, threads, prefetch, auto_threads,
-                                  auto_prefetch, memory_limit_bytes);
+                                  auto_prefetch, memory_limit_bytes, page_lock);
            }),
            py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle") = false,
            py::arg("key") = 0, py::arg("drop_last"), py::arg("channels"),
@@ -178,7 +190,8 @@ void register_pipeline(py::module_& module) {
            py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
            py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
            py::arg("world_size"), py::arg("fed") = false,
-           py::arg("order") = std::shared_ptr<const Order>())
+           py::arg("order") = std::shared_ptr<const Order>(),
+           py::arg("page_lock") = LockAddresses{})
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def_property_readonly("last_batch_shape", &last_shape_of)
       .def(

@@ -36,10 +36,18 @@ void advise_huge_pages(std::span<std::byte> memory) noexcept {
 }
 
 void ZeroedMemory::Unmap::operator()(std::byte* memory) const noexcept {
+  if (unlock != nullptr) {
+    (void)unlock(memory);  // fails at the end of a process whose driver has gone, and need not work
+  }
   (void)::munmap(memory, mapped_bytes);
 }
 
-ZeroedMemory::ZeroedMemory(std::size_t n_bytes)
-    : n_bytes_(n_bytes), memory_(map_zeroed(round_up(n_bytes)), Unmap{round_up(n_bytes)}) {}
+ZeroedMemory::ZeroedMemory(std::size_t n_bytes, const PageLock& page_lock)
+    : n_bytes_(n_bytes), memory_(map_zeroed(round_up(n_bytes)), Unmap{round_up(n_bytes)}) {
+  if (n_bytes > 0 && page_lock.lock != nullptr &&
+      page_lock.lock(memory_.get(), round_up(n_bytes), page_lock.flags) == 0) {
+    memory_.get_deleter().unlock = page_lock.unlock;
+  }
+}
 
 }  // namespace e2eio

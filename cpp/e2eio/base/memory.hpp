@@ -11,17 +11,31 @@ namespace e2eio {
 // TLB misses where it gives them. Advice only.
 void advise_huge_pages(std::span<std::byte> memory) noexcept;
 
+// How memory is locked to its pages so that a device can read it by itself: two functions of the
+// device's runtime, called with the address (and size and flags); 0 is success. Null: not locked.
+// For CUDA: cudaHostRegister with the flag "portable", and cudaHostUnregister.
+struct PageLock {
+  int (*lock)(void* memory, std::size_t n_bytes, unsigned flags) = nullptr;
+  int (*unlock)(void* memory) = nullptr;
+  unsigned flags = 0;
+};
+
 // Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros.
 // Throws: std::bad_alloc if the system has no memory.
 class ZeroedMemory {
  public:
-  explicit ZeroedMemory(std::size_t n_bytes);
+  explicit ZeroedMemory(std::size_t n_bytes, const PageLock& page_lock = {});
   [[nodiscard]] std::byte* data() const noexcept { return memory_.get(); }
   [[nodiscard]] std::size_t n_bytes() const noexcept { return n_bytes_; }
+  // False if nobody asked for it, or the system refused.
+  [[nodiscard]] bool page_locked() const noexcept {
+    return memory_.get_deleter().unlock != nullptr;
+  }
 
  private:
   struct Unmap {
     std::size_t mapped_bytes = 0;
+    int (*unlock)(void* memory) = nullptr;  // null: not locked
     void operator()(std::byte* memory) const noexcept;
   };
   std::size_t n_bytes_;

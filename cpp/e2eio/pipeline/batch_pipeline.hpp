@@ -38,6 +38,7 @@ struct PipelineConfig {
   bool auto_prefetch = false;            // prefetch is the limit
   std::uint64_t memory_limit_bytes = 0;  // of all slots, lent ones too, and reads ahead; 0: none
   ReadAheadConfig read_ahead;
+  PageLock page_lock;  // of the memory of dense and wire batches
 };
 
 struct PipelineStats {
@@ -77,6 +78,8 @@ class Batch {
   [[nodiscard]] const std::vector<std::uint64_t>& ids() const noexcept { return ids_; }
   // The dense batch; null for the other forms.
   [[nodiscard]] std::byte* data() const noexcept { return memory_.data(); }
+  // A device can read the memory by itself.
+  [[nodiscard]] bool page_locked() const noexcept { return memory_.page_locked(); }
   // The batch of the forms coo and wire; null for dense ones.
   [[nodiscard]] const SparseBatch* sparse() const noexcept { return memory_.sparse.get(); }
   [[nodiscard]] const BatchGeometry& geometry() const noexcept;

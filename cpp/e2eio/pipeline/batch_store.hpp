@@ -24,6 +24,9 @@ struct BatchMemory {
   [[nodiscard]] std::byte* data() const noexcept {
     return slot != nullptr ? slot->data() : nullptr;
   }
+  [[nodiscard]] bool page_locked() const noexcept {
+    return slot != nullptr ? slot->page_locked() : sparse != nullptr && sparse->page_locked();
+  }
   // The holder may have written anywhere. A sparse batch is written from end to end anyway.
   void distrust() const noexcept {
     if (slot != nullptr) {
@@ -42,10 +45,12 @@ class BatchStore {
  public:
   // `expected_bytes`: a guess at the wire form of a batch.
   BatchStore(BatchForm form, const BatchGeometry& geometry, std::size_t samples_per_batch,
-             std::uint64_t expected_bytes, std::uint64_t memory_limit_bytes)
+             std::uint64_t expected_bytes, std::uint64_t memory_limit_bytes,
+             const PageLock& page_lock)
       : dense_(form == BatchForm::kDense),
-        ring_(geometry, samples_per_batch, 0, memory_limit_bytes),
-        pool_(geometry, form == BatchForm::kCoo, 0, expected_bytes, memory_limit_bytes) {}
+        ring_(geometry, samples_per_batch, 0, memory_limit_bytes, page_lock),
+        pool_(geometry, form == BatchForm::kCoo, 0, expected_bytes, memory_limit_bytes, page_lock) {
+  }
 
   // How many batches are kept at least.
   void need(std::size_t n_batches) noexcept {

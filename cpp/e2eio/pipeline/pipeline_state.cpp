@@ -102,7 +102,7 @@ PipelineState::PipelineState(std::shared_ptr<const ShardSet> set, const Pipeline
       store(config.form, geometry, slot_samples(config, plan),
             kWirePerRecord * slot_samples(config, plan) *
                 (shards->n_bytes() / std::max<std::uint64_t>(1, shards->n_samples())),
-            config.memory_limit_bytes),
+            config.memory_limit_bytes, config.page_lock),
       ahead(*shards, config.plan.batch_size, read_ahead_within(config, store)),
       tuner(make_tuner(config, store.batch_bytes())) {
   if (config.memory_limit_bytes > 0) {

@@ -14,9 +14,9 @@ constexpr std::size_t kStreamedBatchBytes = std::size_t{4} << 20U;
 
 }  // namespace
 
-Slot::Slot(const BatchGeometry& geometry, std::size_t n_samples)
+Slot::Slot(const BatchGeometry& geometry, std::size_t n_samples, const PageLock& page_lock)
     : geometry_(geometry),
-      memory_(n_samples * geometry.sample_bytes()),
+      memory_(n_samples * geometry.sample_bytes(), page_lock),
       path_(memory_.n_bytes() < kStreamedBatchBytes ? LinePath::kStore : LinePath::kStream),
       n_samples_(n_samples),
       written_(n_samples * geometry.sample_words(), 0) {}

@@ -14,13 +14,14 @@ namespace e2eio {
 // Thread rule: different samples may be worked on by different threads at once; the rest by one.
 class Slot {
  public:
-  Slot(const BatchGeometry& geometry, std::size_t n_samples);
+  Slot(const BatchGeometry& geometry, std::size_t n_samples, const PageLock& page_lock = {});
 
   [[nodiscard]] std::byte* sample(std::size_t i) const noexcept {
     return memory_.data() + i * geometry_.sample_bytes();
   }
   [[nodiscard]] std::byte* data() const noexcept { return memory_.data(); }
   [[nodiscard]] std::size_t n_bytes() const noexcept { return memory_.n_bytes(); }
+  [[nodiscard]] bool page_locked() const noexcept { return memory_.page_locked(); }
 
   // Makes sample i hold `image`; Staging::finish() after the last one of a run.
   void put(std::size_t i, const DecodedImage& image, Staging& staging);

@@ -12,10 +12,12 @@ constexpr std::uint64_t kPeriod = 256;
 }  // namespace
 
 SlotRing::SlotRing(const BatchGeometry& geometry, std::size_t samples_per_slot,
-                   std::size_t n_needed, std::uint64_t memory_limit_bytes)
+                   std::size_t n_needed, std::uint64_t memory_limit_bytes,
+                   const PageLock& page_lock)
     : geometry_(geometry),
       samples_per_slot_(samples_per_slot),
       n_needed_(n_needed),
+      page_lock_(page_lock),
       memory_limit_bytes_(memory_limit_bytes),
       slot_bytes_(samples_per_slot * geometry.sample_bytes()) {}
 
@@ -30,7 +32,7 @@ std::unique_ptr<Slot> SlotRing::acquire() {
     slot = std::move(free_.back());
     free_.pop_back();
   } else if (!exhausted()) {
-    slot = std::make_unique<Slot>(geometry_, samples_per_slot_);
+    slot = std::make_unique<Slot>(geometry_, samples_per_slot_, page_lock_);
     ++n_slots_;
     ++n_made_;
   } else {

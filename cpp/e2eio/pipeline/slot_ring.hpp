@@ -14,7 +14,7 @@ namespace e2eio {
 class SlotRing {
  public:
   SlotRing(const BatchGeometry& geometry, std::size_t samples_per_slot, std::size_t n_needed,
-           std::uint64_t memory_limit_bytes);
+           std::uint64_t memory_limit_bytes, const PageLock& page_lock = {});
 
   // A free slot, or a fresh one; null if that would pass the memory limit.
   [[nodiscard]] std::unique_ptr<Slot> acquire();
@@ -41,6 +41,7 @@ class SlotRing {
   BatchGeometry geometry_;
   std::size_t samples_per_slot_;
   std::size_t n_needed_;
+  PageLock page_lock_;
   std::uint64_t memory_limit_bytes_;
   std::uint64_t slot_bytes_;
   std::size_t n_slots_ = 0;

@@ -159,10 +159,11 @@ void expand_channel(Expansion<T>& to, const WireChannel& channel, const std::byt
 }  // namespace
 
 SparseBatch::SparseBatch(const BatchGeometry& geometry, bool with_coordinates,
-                         std::uint64_t expected_bytes)
+                         std::uint64_t expected_bytes, const PageLock& page_lock)
     : geometry_(geometry),
       with_coordinates_(with_coordinates),
-      buffer_(expected_bytes),
+      page_lock_(page_lock),
+      buffer_(expected_bytes, page_lock),
       coordinates_(0),
       values_(0) {}
 
@@ -175,7 +176,7 @@ void SparseBatch::begin(std::size_t n_samples) {
   n_samples_ = n_samples;
   payload_offset_ = payload_offset_of(n_samples, geometry_.n_channels);
   if (payload_offset_ > buffer_.n_bytes()) {
-    buffer_ = ZeroedMemory(with_headroom(payload_offset_));
+    buffer_ = ZeroedMemory(with_headroom(payload_offset_), page_lock_);
   }
   payload_bytes_ = 0;
   wire_bytes_ = 0;
@@ -231,7 +232,7 @@ void SparseBatch::put(std::size_t i, const DecodedImage& image, const KernelSet&
 void SparseBatch::seal() {
   wire_bytes_ = payload_offset_ + payload_bytes_;
   if (wire_bytes_ > buffer_.n_bytes()) {
-    ZeroedMemory larger(with_headroom(wire_bytes_));
+    ZeroedMemory larger(with_headroom(wire_bytes_), page_lock_);
     std::memcpy(larger.data(), buffer_.data(), buffer_.n_bytes());
     for (Overflow& chunk : overflow_) {
       copy_bytes(larger.data() + payload_offset_ + chunk.at, chunk.bytes.data(),

@@ -64,7 +64,9 @@ static_assert(sizeof(Coordinate) == 16);
 class SparseBatch {
  public:
   // `with_coordinates`: a coo batch. `expected_bytes` of wire buffer are mapped at once.
-  SparseBatch(const BatchGeometry& geometry, bool with_coordinates, std::uint64_t expected_bytes);
+  // A wire buffer is page-locked, coordinates are not.
+  SparseBatch(const BatchGeometry& geometry, bool with_coordinates, std::uint64_t expected_bytes,
+              const PageLock& page_lock = {});
 
   void begin(std::size_t n_samples);
 
@@ -80,6 +82,7 @@ class SparseBatch {
   [[nodiscard]] std::span<const std::byte> wire() const noexcept {
     return {buffer_.data(), wire_bytes_};
   }
+  [[nodiscard]] bool page_locked() const noexcept { return buffer_.page_locked(); }
   [[nodiscard]] bool with_coordinates() const noexcept { return with_coordinates_; }
   [[nodiscard]] std::uint64_t n_pixels() const noexcept { return n_pixels_; }
   [[nodiscard]] const Coordinate* coordinates() const noexcept {
@@ -108,6 +111,7 @@ class SparseBatch {
 
   BatchGeometry geometry_;
   bool with_coordinates_;
+  PageLock page_lock_;
   std::size_t n_samples_ = 0;
   std::uint64_t payload_offset_ = 0;
   std::uint64_t wire_bytes_ = 0;

@@ -12,10 +12,12 @@ constexpr std::uint64_t kCooShare = 8;
 }  // namespace
 
 SparsePool::SparsePool(const BatchGeometry& geometry, bool with_coordinates, std::size_t n_kept,
-                       std::uint64_t wire_bytes, std::uint64_t memory_limit_bytes)
+                       std::uint64_t wire_bytes, std::uint64_t memory_limit_bytes,
+                       const PageLock& page_lock)
     : geometry_(geometry),
       with_coordinates_(with_coordinates),
       n_kept_(n_kept),
+      page_lock_(page_lock),
       wire_bytes_(wire_bytes),
       batch_bytes_(with_coordinates ? kCooShare * wire_bytes : wire_bytes),
       memory_limit_bytes_(memory_limit_bytes) {}
@@ -41,7 +43,7 @@ std::unique_ptr<SparseBatch> SparsePool::acquire() {
   if (exhausted()) {
     return nullptr;
   }
-  auto batch = std::make_unique<SparseBatch>(geometry_, with_coordinates_, wire_bytes_);
+  auto batch = std::make_unique<SparseBatch>(geometry_, with_coordinates_, wire_bytes_, page_lock_);
   count(*batch, std::max(batch->n_bytes(), batch_bytes_));
   ++n_batches_;
   ++n_made_;

@@ -14,7 +14,8 @@ class SparsePool {
  public:
   // `wire_bytes`: a guess at a batch's wire form, before one has been seen.
   SparsePool(const BatchGeometry& geometry, bool with_coordinates, std::size_t n_kept,
-             std::uint64_t wire_bytes, std::uint64_t memory_limit_bytes);
+             std::uint64_t wire_bytes, std::uint64_t memory_limit_bytes,
+             const PageLock& page_lock = {});
 
   // A free batch, or a fresh one; null if that would pass the memory limit. The first is always
   // given: until it is complete nobody knows what batches take.
@@ -47,6 +48,7 @@ class SparsePool {
   BatchGeometry geometry_;
   bool with_coordinates_;
   std::size_t n_kept_;
+  PageLock page_lock_;
   std::uint64_t wire_bytes_;
   std::uint64_t batch_bytes_;
   bool has_learnt_ = false;

@@ -1,0 +1,170 @@
+"""Wire batches in, dense batches on the device out, ahead of need."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from e2eio.device.lanes import Lane, lane_for
+from e2eio.device.moves import Moves
+from e2eio.device.outputs import Outputs, RecycledOutputs, Scatter
+from e2eio.device.wire_view import DTYPES, WireView
+from e2eio.forms import Wire
+
+__all__ = ["DeviceFeed", "scatter_for"]
+
+
+def scatter_for(device: torch.device) -> Scatter:
+    """Return the Triton kernel where it runs, else plain torch operations; on a card with a warning."""
+    if device.type == "cuda":
+        if find_spec("triton") is not None:
+            from e2eio.device import scatter_triton
+
+            return scatter_triton.scatter
+        warnings.warn(
+            "triton is missing: images are filled by plain torch operations, which is several times slower; "
+            "install it with 'pip install triton'",
+            stacklevel=3,
+        )
+    from e2eio.device import scatter_torch
+
+    return scatter_torch.scatter
+
+
+@dataclass
+class _OnItsWay:
+    batch: Any
+    event: Any
+    tensors: list[torch.Tensor]
+
+
+class DeviceFeed(Iterator[Any]):
+    """Moves batches to a device on a stream of its own, and fills images there.
+
+    Thread rule: one thread. The batch is ready for the stream that is current when it is delivered; the host
+    waits for nothing.
+
+    Parameters
+    ----------
+    batches : iterator
+        Tensors in dicts, tuples or lists; each :class:`e2eio.Wire` among them becomes the dense images.
+    device : torch.device
+    ready : callable, or None
+        Returns whether the next batch is there already: only then a batch is taken from `batches` ahead of need.
+        None: always.
+    depth : int
+        Batches on their way to the device beside the one that is delivered.
+    recycle : bool
+        Fill buffers of a ring that are cleared sparsely, instead of fresh tensors.
+    channels_last : bool
+        Memory order of the images [n, C, H, W].
+    dtype : torch.dtype or None
+        Of the images; None: the wire's.
+    moves : callable, or None
+        The :class:`Moves` of a batch, made from it; None: none.
+    """
+
+    def __init__(
+        self,
+        batches: Iterator[Any],
+        device: torch.device,
+        *,
+        ready: Callable[[], bool] | None = None,
+        depth: int = 2,
+        recycle: bool = False,
+        channels_last: bool = False,
+        dtype: torch.dtype | None = None,
+        moves: Callable[[Any], Moves] | None = None,
+    ) -> None:
+        self._batches = batches
+        self._lane: Lane = lane_for(device)
+        self._ready = ready
+        self._depth = depth
+        self._dtype = dtype
+        self._moves = moves
+        scatter = scatter_for(device)
+        self._outputs: Outputs | RecycledOutputs
+        if recycle:
+            self._outputs = RecycledOutputs(
+                self._lane, scatter, channels_last=channels_last, n_kept=depth + 2
+            )
+        else:
+            self._outputs = Outputs(self._lane, scatter, channels_last=channels_last)
+        self._under_way: deque[_OnItsWay] = deque()
+        self._copied: deque[tuple[Any, Any]] = deque()  # event, what it reads from
+        self._error: BaseException | None = None
+
+    def __next__(self) -> Any:
+        if not self._under_way:
+            self._take()
+        while self._error is None and len(self._under_way) <= self._depth:
+            if self._ready is not None and not self._ready():
+                break
+            self._take()
+        if not self._under_way:
+            error, self._error = self._error, StopIteration()
+            raise error if error is not None else StopIteration
+        first = self._under_way.popleft()
+        self._lane.hand_over(first.event, first.tensors)
+        return first.batch
+
+    def _take(self) -> None:
+        """Begin with the next batch; an error is kept for its place in the order."""
+        if self._error is not None:
+            return
+        try:
+            batch = next(self._batches)
+        except BaseException as error:
+            self._error = error  # raised by __next__, in its place
+            return
+        while self._copied and self._lane.is_over(self._copied[0][0]):
+            self._copied.popleft()
+        tensors: list[torch.Tensor] = []
+        with self._lane.work():
+            moved = _map(batch, lambda value: self._move(value, batch, tensors))
+        event = self._lane.mark()
+        self._copied.append((event, batch))
+        self._under_way.append(_OnItsWay(moved, event, tensors))
+
+    def _move(self, value: Any, batch: Any, tensors: list[torch.Tensor]) -> Any:
+        device = self._lane.device
+        if isinstance(value, Wire):
+            buffer = torch.from_numpy(value.buffer).to(device, non_blocking=True)
+            wire = WireView.of(value, buffer)
+            moves = Moves() if self._moves is None else self._moves(batch)
+            dtype = self._dtype or DTYPES[int(value.header["dtype"])]
+            result = self._outputs.fill(wire, moves, dtype)
+            tensors.append(buffer)
+        elif isinstance(value, torch.Tensor):
+            on_host = device.type == "cuda" and value.device.type == "cpu"
+            # Pinned memory goes back to torch's cache, which waits for the copy.
+            source = value.pin_memory() if on_host and not value.is_pinned() else value
+            result = source.to(device, non_blocking=True)
+        else:
+            return value
+        tensors.append(result)
+        return result
+
+    def close(self) -> None:
+        """Drop what is under way, after the copies that read from lent memory."""
+        self._under_way.clear()
+        while self._copied:
+            self._lane.finish(self._copied.popleft()[0])
+
+
+def _map(batch: Any, function: Callable[[Any], Any]) -> Any:
+    if isinstance(batch, Wire):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {key: _map(value, function) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_map(value, function) for value in batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(_map(value, function) for value in batch)
+    return function(batch)

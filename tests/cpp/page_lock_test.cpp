@@ -1,0 +1,86 @@
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "e2eio/pipeline/batch_pipeline.hpp"
+#include "test_shard.hpp"
+
+namespace e2eio {
+namespace {
+
+// What a device's runtime keeps: the ranges that are registered now, and how many ever were.
+struct Registry {
+  std::map<void*, std::size_t> ranges;
+  std::size_t n_registered = 0;
+  bool full = false;
+};
+Registry registry;  // the functions have no other place for it, as those of CUDA have none
+
+int lock_pages(void* memory, std::size_t n_bytes, unsigned flags) {
+  if (registry.full || flags != 1) {
+    return 2;
+  }
+  ++registry.n_registered;
+  return registry.ranges.emplace(memory, n_bytes).second ? 0 : 1;
+}
+
+int unlock_pages(void* memory) {
+  static_cast<volatile char*>(memory)[0] = 1;  // faults if it is unmapped already
+  return registry.ranges.erase(memory) == 1 ? 0 : 1;
+}
+
+constexpr PageLock kLock{.lock = lock_pages, .unlock = unlock_pages, .flags = 1};
+
+class PageLockTest : public ::testing::TestWithParam<BatchForm> {
+ protected:
+  void SetUp() override {
+    registry = {};
+    test::write_shard(directory_.file("a.e2e"), 0, 30);
+    config_.plan.batch_size = 8;
+    config_.channels = {0, 1};
+    config_.form = GetParam();
+    config_.page_lock = kLock;
+  }
+  // Delivers an epoch and returns whether all batches were locked.
+  bool run() {
+    BatchPipeline pipeline(
+        std::make_shared<const ShardSet>(std::vector{test::open_shard(directory_.file("a.e2e"))}),
+        config_);
+    bool locked = true;
+    pipeline.start(0, 0);
+    while (!pipeline.exhausted()) {
+      const auto batch = pipeline.next(std::chrono::seconds(20));
+      locked = locked && batch->page_locked();
+      for (const auto& [memory, n_bytes] : registry.ranges) {
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory) % 4096, 0U);
+        EXPECT_EQ(n_bytes % 4096, 0U);
+      }
+    }
+    return locked;
+  }
+  test::TemporaryDirectory directory_;
+  PipelineConfig config_;
+};
+
+TEST_P(PageLockTest, LocksWhatIsDeliveredAndUnlocksItBeforeItIsFreed) {
+  EXPECT_TRUE(run());
+  EXPECT_GT(registry.n_registered, 0U);
+  EXPECT_TRUE(registry.ranges.empty());
+}
+
+TEST_P(PageLockTest, DeliversPageableMemoryWhereTheSystemRefuses) {
+  registry.full = true;
+  EXPECT_FALSE(run());
+  EXPECT_EQ(registry.n_registered, 0U);
+}
+
+TEST_P(PageLockTest, LocksNothingUnasked) {
+  config_.page_lock = {};
+  EXPECT_FALSE(run());
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, PageLockTest,
+                         ::testing::Values(BatchForm::kDense, BatchForm::kWire));
+
+}  // namespace
+}  // namespace e2eio

@@ -1,0 +1,200 @@
+"""Batches on a device, ahead of need: on the CPU where there is no card, by the same code without streams."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("TRITON_INTERPRET", "1" if not torch.cuda.is_available() else "0")
+
+import e2eio
+from e2eio.device import DeviceFeed, Moves, prefetch_to_device
+from e2eio.device.lanes import usable_device
+from e2eio.sim import ToyJets, toy_jets
+
+DEVICE = usable_device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("feed") / "ds"
+    with e2eio.write(out, ToyJets().schema) as writer:
+        for images, scalars in toy_jets(40, seed=4):
+            writer.append(images, scalars)
+    return out
+
+
+def wires(path: Path, **options: Any) -> Iterator[Any]:
+    return dense(path, form="wire", **options)
+
+
+def dense(path: Path, **options: Any) -> Iterator[Any]:
+    options.update(fields=("X_jets", "y", "sample_id"), channels=("track_pt", "dz", "hcal"))
+    return iter(e2eio.Loader(path, batch_size=8, shuffle=True, **options))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("recycle", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_delivers_the_batches_of_the_loader(
+    path: Path, recycle: bool, dtype: Any, channels_last: bool
+) -> None:
+    for _ in range(2):
+        feed = DeviceFeed(
+            wires(path, dtype=dtype), DEVICE, recycle=recycle, channels_last=channels_last
+        )
+        n = 0
+        for (x, y, ids), (want, labels, numbers) in zip(
+            feed, dense(path, dtype=dtype), strict=True
+        ):
+            assert x.dtype == want.dtype
+            assert x.device == DEVICE
+            assert x.is_contiguous(
+                memory_format=torch.channels_last if channels_last else torch.contiguous_format
+            )
+            assert torch.equal(x.cpu(), want)
+            assert torch.equal(y.cpu(), labels)
+            assert torch.equal(ids.cpu(), numbers)
+            n += 1
+        assert n == 5
+
+
+def test_recycled_batches_that_are_held_stay_as_they_are(path: Path) -> None:
+    feed = DeviceFeed(wires(path), DEVICE, recycle=True, depth=1)
+    held = [(x[:, ::2], x.cpu().clone()) for x, _, _ in feed]
+    gc.collect()
+    for view, copy in held:
+        assert torch.equal(view.cpu(), copy[:, ::2])
+
+
+def test_recycled_buffers_are_used_again_and_cleared_where_they_were_written(path: Path) -> None:
+    addresses = set()
+    want = dense(path)
+    for x, _, _ in DeviceFeed(wires(path), DEVICE, recycle=True, depth=0):
+        addresses.add(x.data_ptr())
+        assert torch.equal(x.cpu(), next(want)[0])
+        del x
+    assert len(addresses) <= 2
+
+
+def test_a_recycled_batch_that_was_changed_in_place_is_cleared_in_full(path: Path) -> None:
+    feed = DeviceFeed(wires(path), DEVICE, recycle=True, depth=0)
+    want = dense(path)
+    x = next(feed)[0]
+    next(want)
+    x[0].add_(1)
+    held = [x]
+    del x
+    with pytest.warns(UserWarning, match="changed in place"):
+        held.clear()
+    for x, _, _ in feed:
+        assert torch.equal(x.cpu(), next(want)[0])
+        del x
+
+
+def test_moves_are_made_from_the_batch(path: Path) -> None:
+    def moves(batch: Any) -> Moves:
+        shift = (batch[2] % 7).to(torch.int32).to(DEVICE)
+        return Moves(roll_phi=shift, scale=torch.full((3,), 2.0, device=DEVICE))
+
+    for recycle in (False, True):
+        feed = DeviceFeed(wires(path), DEVICE, moves=moves, dtype=torch.float16, recycle=recycle)
+        for (x, _, ids), (want, _, _) in zip(feed, dense(path), strict=True):
+            rolled = [
+                np.roll(image * 2, int(i) % 7, -1)
+                for image, i in zip(want.numpy(), ids, strict=True)
+            ]
+            np.testing.assert_array_equal(x.cpu().numpy(), np.stack(rolled).astype(np.float16))
+
+
+def test_takes_ahead_only_what_is_ready(path: Path) -> None:
+    taken = []
+
+    def batches() -> Iterator[Any]:
+        for i, batch in enumerate(wires(path)):
+            taken.append(i)
+            yield batch
+
+    feed = DeviceFeed(batches(), DEVICE, ready=lambda: len(taken) < 3, depth=4)
+    next(feed)
+    assert taken == [0, 1, 2]
+    assert len(list(feed)) == 4
+
+
+def test_an_error_comes_in_its_place(path: Path) -> None:
+    def batches() -> Iterator[Any]:
+        yield torch.zeros(1)
+        yield torch.ones(1)
+        raise KeyError("sample 7")
+
+    feed = DeviceFeed(batches(), DEVICE, depth=3)
+    assert [float(next(feed)), float(next(feed))] == [0, 1]
+    with pytest.raises(KeyError, match="sample 7"):
+        next(feed)
+    with pytest.raises(StopIteration):
+        next(feed)
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    name: str
+
+
+class Source:
+    """A loader of any make."""
+
+    epoch = -1
+
+    def __len__(self) -> int:
+        return 3
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        for i in range(3):
+            yield {"pair": Pair(torch.full((2,), i), str(i)), "list": [torch.tensor(i), None]}
+
+
+def test_prefetch_keeps_structure_length_and_attributes() -> None:
+    source = Source()
+    batches = prefetch_to_device(source, depth=1, device=DEVICE)
+    batches.set_epoch(5)
+    assert source.epoch == 5
+    assert len(batches) == 3
+    for _ in range(2):
+        for i, batch in enumerate(batches):
+            assert isinstance(batch["pair"], Pair)
+            assert batch["pair"].name == str(i)
+            assert batch["pair"].x.tolist() == [i, i]
+            assert batch["pair"].x.device == DEVICE
+            assert batch["list"][0].item() == i
+            assert batch["list"][1] is None
+
+
+def test_prefetch_stops_in_the_middle(path: Path) -> None:
+    loader = e2eio.Loader(path, batch_size=8)
+    for _ in prefetch_to_device(loader, device=DEVICE):
+        break
+    assert len(list(prefetch_to_device(loader, device=DEVICE))) == 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "tpu", "meta", 7.5])
+def test_names_what_is_missing_for_a_device(device: Any) -> None:
+    with pytest.raises(
+        e2eio.errors.ConfigError, match=r"device is .*(built without CUDA|expected)"
+    ):
+        prefetch_to_device([], device=device)
+
+
+def test_refuses_a_negative_depth() -> None:
+    with pytest.raises(e2eio.errors.ConfigError, match="depth is -1"):
+        prefetch_to_device([], depth=-1)

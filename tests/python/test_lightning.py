@@ -129,6 +129,18 @@ for name in ("step7", "step10", "epoch0"):
         trainer(3).fit(again, make(), ckpt_path=f"{out}/{name}.ckpt")
         found["resumed"][f"{name} {kind}"] = [again.seen, again.digest() == whole.digest()]
 
+def drop_in():  # torch's arguments
+    generator = torch.Generator().manual_seed(4)
+    return e2eio.DataLoader(
+        e2eio.Dataset(path), batch_size=16, shuffle=True, generator=generator, fields=("X", "y", "sample_id")
+    )
+
+one = model()
+trainer(3, Save(9)).fit(one, drop_in())
+again = Model()
+trainer(3).fit(again, drop_in(), ckpt_path=f"{out}/step9.ckpt")
+found["drop-in"] = [one.seen, again.seen, again.digest() == one.digest()]
+
 again = model()
 trainer(3, reload_dataloaders_every_n_epochs=1).fit(again, module())
 found["reloaded"] = again.seen
@@ -186,8 +198,14 @@ whole = run(2, Save(6))
 bare = model()
 trainer(1, strategy="ddp", devices=2).fit(bare, early)
 resumed = run(2, ckpt_path=f"{out}/step6.ckpt")
+drop_in = model()
+data = e2eio.DataLoader(
+    e2eio.Dataset(path), batch_size=16, shuffle=True, fields=("X", "y", "sample_id")
+)
+trainer(1, strategy="ddp", devices=2).fit(drop_in, data)
 rank = torch.distributed.get_rank()
 found = {
+    "drop-in": drop_in.seen,
     "seen": whole.seen, "validated": whole.validated, "digest": whole.digest(),
     "bare": bare.seen, "resumed": resumed.seen, "exact": resumed.digest() == whole.digest(),
 }
@@ -269,6 +287,14 @@ def test_training_resumes_exactly_from_any_checkpoint(
     assert same_weights
 
 
+def test_a_drop_in_data_loader_resumes_exactly_too(found: dict[str, Any]) -> None:
+    whole, rest, same_weights = found["drop-in"]
+    assert all(sorted(joined(epoch)) == list(range(N)) for epoch in epochs(whole))
+    assert len(whole) == 3
+    assert joined(epochs(rest)) == joined(epochs(whole))[9:]
+    assert same_weights
+
+
 def test_loaders_made_anew_every_epoch_keep_the_order(found: dict[str, Any]) -> None:
     assert epochs(found["reloaded"]) == found["order"]
 
@@ -305,6 +331,8 @@ def test_ranks_of_ddp_share_the_samples_and_resume_exactly(path: Path, tmp_path:
         parts: list[list[int]] = [joined(rank["seen"][epoch]) for rank in ranks]
         assert len(parts[0]) == len(parts[1]) == N // 2
         assert sorted(parts[0] + parts[1]) == list(range(N))
+    parts = [joined(rank["drop-in"]["0"]) for rank in ranks]
+    assert sorted(parts[0] + parts[1]) == list(range(N))
     assert ranks[0]["digest"] == ranks[1]["digest"]
     for rank in ranks:
         assert rank["exact"]

@@ -44,7 +44,7 @@ class CudaLane:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)
 
     def work(self) -> AbstractContextManager[Any]:
         """See :class:`Lane`."""
@@ -52,13 +52,13 @@ class CudaLane:
 
     def mark(self) -> torch.cuda.Event:
         """See :class:`Lane`."""
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()
         event.record(self._stream)
         return event
 
     def is_over(self, event: torch.cuda.Event) -> bool:
         """See :class:`Lane`."""
-        return bool(event.query())  # type: ignore[no-untyped-call]
+        return bool(event.query())
 
     def finish(self, event: torch.cuda.Event) -> None:
         """See :class:`Lane`."""
@@ -73,7 +73,7 @@ class CudaLane:
 
     def consumed(self) -> torch.cuda.Event:
         """See :class:`Lane`."""
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(self.device))
         return event
 
@@ -131,7 +131,7 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise ConfigError(
             f"device is {device!r}; expected 'cpu', 'cuda' or 'cuda:N'. For TPUs see e2eio.jax and e2eio.xla"
         )
-    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+    if not torch.backends.cuda.is_built():
         raise ConfigError(
             f"device is {device!r}, but this torch ({torch.__version__}) is built without CUDA; "
             "install a CUDA build, or pass device='cpu'"

@@ -26,7 +26,7 @@ def cuda_page_lock() -> tuple[int, int, int]:
     """
     if not torch.cuda.is_available():
         return NO_PAGE_LOCK
-    torch.cuda.init()  # type: ignore[no-untyped-call]
+    torch.cuda.init()
     for path in _loaded_runtimes():
         runtime = ctypes.CDLL(path)
         lock, unlock = runtime.cudaHostRegister, runtime.cudaHostUnregister

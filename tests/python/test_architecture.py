@@ -79,6 +79,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *_LOW,
         *("adapters", "dataset", "delivery", "lease", "loader", "options", "transforms", "_core"),
     },
+    "device": {"errors", "forms"},
     "dali": {*_LOW, "dataset", "loader", "options", "transforms", "_core"},
     "importers": {*_LOW, "presets"},
     "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress"},
@@ -90,11 +91,20 @@ REQUIRED = {"numpy", "zstandard"}
 OPTIONAL = {
     *("torch", "nvidia", "mpi4py", "jax", "pyarrow", "h5py", "uproot", "awkward", "fsspec"),
     *("s3fs", "gcsfs", "fsspec_xrootd", "dask", "distributed", "pythia8mc", "fastjet"),
-    *("matplotlib", "mplhep", "rich", "lightning", "ml_dtypes", "tensorflow", "torch_xla"),
+    *(
+        "matplotlib",
+        "mplhep",
+        "rich",
+        "lightning",
+        "ml_dtypes",
+        "tensorflow",
+        "torch_xla",
+        "triton",
+    ),
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.
-ITS_PACKAGE = {"torch": "torch"}
+ITS_PACKAGE = {"torch": {"torch"}, "device": {"torch", "triton"}}
 
 CPP_FILES = sorted([*CORE.rglob("*.[ch]pp"), *BIND.rglob("*.[ch]pp")])
 HEADERS = [path for path in CPP_FILES if path.suffix == ".hpp"]
@@ -317,9 +327,8 @@ def test_each_optional_package_is_imported_in_one_module() -> None:
     users: dict[str, set[str]] = defaultdict(set)
     for path in MODULES:
         if room_of(path) in ITS_PACKAGE:  # a room of its own
-            assert {n.split(".")[0] for n in imports(path)} & OPTIONAL <= {
-                ITS_PACKAGE[room_of(path)]
-            }
+            used = {n.split(".")[0] for n in imports(path)} & OPTIONAL
+            assert used <= ITS_PACKAGE[room_of(path)]
             continue
         for name in imports(path):
             if (name.split(".")[0], name_of(path)) not in ALSO:

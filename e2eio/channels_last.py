@@ -40,11 +40,12 @@ class ChannelsLast(Loader):
         self._iterators = weakref.WeakSet()
         loader._others.add(self)
 
-    def __iter__(self) -> BatchIterator:
+    def host_batches(self) -> BatchIterator:
+        """Return the next epoch of both."""
         self._of.check_usable()
         self._of._compare_once()
         self._compared, self._plan = True, self._of._plan
-        iterator = super().__iter__()
+        iterator = super().host_batches()
         self._of._latest = self._latest
         return iterator
 

@@ -126,6 +126,12 @@ class BatchIterator(Iterator[Any]):
         """Batches that are left."""
         return self._loader.n_next if self._progress is None else self._progress.n_left
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is there already."""
+        pipeline = self._pipeline
+        return pipeline is not None and self._progress is not None and pipeline.ready
+
     def __reduce__(self) -> str:
         raise TypeError(
             "cannot pickle an iterator of e2eio.Loader: it owns threads and memory of this process; "

@@ -149,7 +149,7 @@ class GlobalBatchIterator(Iterator[Any]):
         self._sharding = sharding
         self._n_parts = adapter.shares_of(sharding)[2]
         self._depth = depth
-        self._local = ReadAhead(loader, host)
+        self._local = ReadAhead(loader.host_batches(), host)
         self._ahead: deque[Any] = deque()
         self._failure: Exception | None = None
 

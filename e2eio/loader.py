@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.delivery import assembly_of
+from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
 from e2eio.frameworks import Framework, framework_named
@@ -93,6 +94,11 @@ class Loader(Resumable, RankedLoader):
         What the arrays are. JAX and TensorFlow: docs/jax-and-tensorflow.md.
     writable : bool
         Batches may be written into; each costs a full clearing. ("coo" and "wire" may always be.)
+    device : str or torch.device
+        "cpu", or "cuda" and "cuda:N": the pixels cross the bus, and the images are filled on the card; they are
+        tensors of your own then, ready for the stream that is current when they are delivered.
+    pin_memory : bool or "auto"
+        Lock the memory of batches to its pages, so that a card reads it by itself. "auto": if `device` is one.
     verify : bool
         Compare each record with its checksum before it is decoded.
     threads : int or "auto"
@@ -159,6 +165,8 @@ class Loader(Resumable, RankedLoader):
         form: Literal["dense", "coo", "wire"] = "dense",
         framework: Literal["torch", "numpy", "jax", "tf"] = "torch",
         writable: bool = False,
+        device: Any = "cpu",
+        pin_memory: bool | Literal["auto"] = "auto",
         verify: bool = True,
         threads: int | Literal["auto"] = "auto",
         prefetch: int | Literal["auto"] = "auto",
@@ -179,8 +187,10 @@ class Loader(Resumable, RankedLoader):
         order = sample_order(self.dataset, asked)
         ranks = self._ranks
         Resumable.__init__(self, order, batch_size, ranks.rank, ranks.world_size, drop_last)
+        target = device_target(device, pin_memory, framework, checked_form(form, layout))
+        self._device = target.device
         self._assembly = assembly_of(
-            self.dataset, framework_named(framework), fields, dtype, form, writable
+            self.dataset, framework_named(framework), fields, dtype, target.form, writable
         )
         self._timeout = checked_timeout(timeout)
         delivered = channel_indices(self.dataset, channels)
@@ -189,8 +199,9 @@ class Loader(Resumable, RankedLoader):
             "channels": delivered,
             **transform_options(self.dataset, transforms, resolution, delivered, seed),
             "dtype": dtype,
-            "layout": layout,
-            "form": checked_form(form, layout),
+            "layout": "NCHW" if target.form == "wire" else layout,
+            "form": target.form,
+            "page_lock": target.page_lock,
             "writable": checked_flag("writable", writable),
             "verify": checked_flag("verify", verify),
             "threads": resolve_threads(threads),
@@ -241,7 +252,20 @@ class Loader(Resumable, RankedLoader):
         self._idle.append(self._make_pipeline())
         self._latest = self._idle[0]
 
-    def __iter__(self) -> BatchIterator:
+    def __iter__(self) -> Any:
+        batches = self.host_batches()
+        if self._device is None:
+            return batches
+        image = self.dataset.schema.image.name
+        return device_batches(
+            batches,
+            self._device,
+            image=image if self._assembly.as_dict else self.fields.index(image),
+            channels_last=self._arguments["layout"] == "NHWC",
+        )
+
+    def host_batches(self) -> BatchIterator:
+        """Return the next epoch in host memory, whatever the device: in wire form if there is one."""
         self.check_usable()
         self._compare_once()
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from e2eio.frameworks import Framework
-from e2eio.loader import Loader
+from e2eio.iteration import BatchIterator
 from e2eio.resume import Progress
 
 __all__ = ["ReadAhead"]
@@ -20,14 +20,16 @@ class ReadAhead(Iterator[Any]):
 
     Parameters
     ----------
-    loader : Loader
-    framework : Framework
-        What the arrays are, whatever the loader's own.
+    batches : BatchIterator
+        Of a loader, not begun.
+    framework : Framework or None
+        What the arrays are, whatever the loader's own. None: those.
     """
 
-    def __init__(self, loader: Loader, framework: Framework) -> None:
-        self._batches = iter(loader)
-        self._batches.framework = framework
+    def __init__(self, batches: BatchIterator, framework: Framework | None = None) -> None:
+        self._batches = batches
+        if framework is not None:
+            batches.framework = framework
         self._used: Progress | None = None  # what the loader's state tells; from the first batch on
         self._n_used = 0
 
@@ -43,6 +45,11 @@ class ReadAhead(Iterator[Any]):
             self._batches._progress = copy.copy(self._used)  # goes on counting what is taken
             self._used.deliver(0)
         return batch
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is there already."""
+        return self._batches.ready
 
     def use(self) -> None:
         """Note that the consumer has been given one more batch."""

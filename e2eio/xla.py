@@ -140,7 +140,7 @@ class HostEpoch(Iterator[Any]):
 
     def _started(self) -> ReadAhead:
         if self._batches is None:
-            self._batches = ReadAhead(self._loader, adapter)
+            self._batches = ReadAhead(self._loader.host_batches(), adapter)
         return self._batches
 
     def use(self) -> None:

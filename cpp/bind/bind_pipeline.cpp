@@ -216,6 +216,7 @@ void register_pipeline(py::module_& module) {
           },
           py::arg("timeout_s"))
       .def_property_readonly("exhausted", &Pipeline::exhausted)
+      .def_property_readonly("ready", &Pipeline::ready)
       .def("stats", &stats_dict)
       .def("close", [](Pipeline& pipeline) { without_gil([&] { pipeline.close(); }); });
   register_batch(module);

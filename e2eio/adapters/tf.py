@@ -113,7 +113,7 @@ def dataset(loader: Loader) -> tf.data.Dataset:
     source = channels_last(loader)
 
     def epoch() -> BatchIterator:
-        batches = iter(source)
+        batches = source.host_batches()
         batches.framework = host
         return batches
 

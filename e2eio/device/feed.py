@@ -98,7 +98,8 @@ class DeviceFeed(Iterator[Any]):
             self._outputs = Outputs(self._lane, scatter, channels_last=channels_last)
         self._under_way: deque[_OnItsWay] = deque()
         self._copied: deque[tuple[Any, Any]] = deque()  # event, what it reads from
-        self._error: BaseException | None = None
+        self._warned = False
+        self._error: Exception | None = None
 
     def __next__(self) -> Any:
         if not self._under_way:
@@ -108,8 +109,10 @@ class DeviceFeed(Iterator[Any]):
                 break
             self._take()
         if not self._under_way:
-            error, self._error = self._error, StopIteration()
-            raise error if error is not None else StopIteration
+            error = self._error or StopIteration()
+            # Who waited too long may go on waiting; after all else it is over.
+            self._error = None if isinstance(error, TimeoutError) else StopIteration()
+            raise error
         first = self._under_way.popleft()
         self._lane.hand_over(first.event, first.tensors)
         return first.batch
@@ -120,7 +123,7 @@ class DeviceFeed(Iterator[Any]):
             return
         try:
             batch = next(self._batches)
-        except BaseException as error:
+        except Exception as error:
             self._error = error  # raised by __next__, in its place
             return
         while self._copied and self._lane.is_over(self._copied[0][0]):
@@ -135,21 +138,32 @@ class DeviceFeed(Iterator[Any]):
     def _move(self, value: Any, batch: Any, tensors: list[torch.Tensor]) -> Any:
         device = self._lane.device
         if isinstance(value, Wire):
-            buffer = torch.from_numpy(value.buffer).to(device, non_blocking=True)
+            on_host = torch.from_numpy(value.buffer)
+            self._note_pageable(on_host)
+            buffer = on_host.to(device, non_blocking=True)
             wire = WireView.of(value, buffer)
             moves = Moves() if self._moves is None else self._moves(batch)
             dtype = self._dtype or DTYPES[int(value.header["dtype"])]
             result = self._outputs.fill(wire, moves, dtype)
             tensors.append(buffer)
         elif isinstance(value, torch.Tensor):
-            on_host = device.type == "cuda" and value.device.type == "cpu"
+            crosses = device.type == "cuda" and value.device.type == "cpu"
             # Pinned memory goes back to torch's cache, which waits for the copy.
-            source = value.pin_memory() if on_host and not value.is_pinned() else value
+            source = value.pin_memory() if crosses and not value.is_pinned() else value
             result = source.to(device, non_blocking=True)
         else:
             return value
         tensors.append(result)
         return result
+
+    def _note_pageable(self, buffer: torch.Tensor) -> None:
+        if self._lane.device.type == "cuda" and not self._warned and not buffer.is_pinned():
+            self._warned = True
+            warnings.warn(
+                "the system does not lock batch memory to its pages: copies to the device are slower and the host "
+                "waits for them; raise the limit (ulimit -l), or pass pin_memory=False to accept it",
+                stacklevel=6,
+            )
 
     def close(self) -> None:
         """Drop what is under way, after the copies that read from lent memory."""

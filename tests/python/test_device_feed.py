@@ -198,3 +198,88 @@ def test_names_what_is_missing_for_a_device(device: Any) -> None:
 def test_refuses_a_negative_depth() -> None:
     with pytest.raises(e2eio.errors.ConfigError, match="depth is -1"):
         prefetch_to_device([], depth=-1)
+
+
+def on_device(path: Path, **options: Any) -> e2eio.Loader:
+    """A loader with a device; where there is no card, one that takes the host for one."""
+    if DEVICE.type == "cuda":
+        return e2eio.Loader(path, batch_size=8, shuffle=True, device=DEVICE, **options)
+    layout = options.pop("layout", "NCHW")
+    loader = e2eio.Loader(path, batch_size=8, shuffle=True, form="wire", **options)
+    loader._device = DEVICE
+    loader._arguments["layout"] = layout
+    return loader
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("fields", [None, ("y", "X_jets")])
+def test_a_loader_with_a_device_delivers_what_it_would_on_the_host(
+    path: Path, layout: Any, fields: Any
+) -> None:
+    options = {"layout": layout, "fields": fields, "channels": ("track_pt", "hcal")}
+    loader = on_device(path, **options)
+    host = e2eio.Loader(path, batch_size=8, shuffle=True, **options)
+    for _ in range(2):
+        batches = iter(loader)
+        assert len(batches) == 5
+        for got, want in zip(batches, host, strict=True):
+            assert type(got) is type(want)
+            pairs = (
+                zip(got.values(), want.values(), strict=True)
+                if fields is None
+                else zip(got, want, strict=True)
+            )
+            for moved, kept in pairs:
+                assert moved.device == DEVICE
+                assert moved.is_contiguous()
+                assert torch.equal(moved.cpu(), kept)
+
+
+def test_its_state_counts_what_was_delivered_not_what_is_on_its_way(path: Path) -> None:
+    loader = on_device(path, fields=("X_jets", "sample_id"))
+    batches = iter(loader)
+    first = [next(batches)[1].cpu() for _ in range(2)]
+    state = loader.state_dict()
+    assert state["position"] == 16
+    rest = [ids.cpu() for _, ids in batches]
+    assert loader.state_dict()["epoch"] == 1
+    other = on_device(path, fields=("X_jets", "sample_id"))
+    other.load_state_dict(state)
+    assert torch.equal(torch.cat([ids.cpu() for _, ids in other]), torch.cat(rest))
+    assert len(torch.cat(first + rest).unique()) == 40
+
+
+def test_dropping_its_iterator_ends_the_threads(path: Path) -> None:
+    def n_threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    loader = on_device(path, threads=2)
+    next(iter(loader))
+    before = n_threads()
+    for _ in range(5):
+        batches = iter(loader)
+        next(batches)
+        del batches
+        gc.collect()
+    assert n_threads() <= before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_loader_says_what_is_missing(path: Path) -> None:
+    with pytest.raises(e2eio.errors.ConfigError, match="built without CUDA"):
+        e2eio.Loader(path, batch_size=8, device="cuda")
+    with pytest.warns(UserWarning, match="no CUDA runtime"):
+        e2eio.Loader(path, batch_size=8, pin_memory=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"device": "cuda", "framework": "numpy"}, "framework='numpy'"),
+        ({"device": "cuda", "form": "wire"}, "form='wire'"),
+        ({"pin_memory": "yes"}, "pin_memory is 'yes'"),
+    ],
+)
+def test_refuses_what_does_not_go_with_a_device(path: Path, options: Any, text: str) -> None:
+    with pytest.raises(e2eio.errors.ConfigError, match=text):
+        e2eio.Loader(path, batch_size=8, **options)

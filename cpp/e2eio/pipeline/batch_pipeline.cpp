@@ -247,6 +247,11 @@ bool BatchPipeline::exhausted() const {
   return !state_->running || state_->all_delivered();
 }
 
+bool BatchPipeline::ready() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->running && !state_->jobs.empty() && state_->jobs.front()->done;
+}
+
 PipelineStats BatchPipeline::stats() const {
   check_owner();
   const std::lock_guard lock(state_->mutex);

@@ -125,6 +125,10 @@ class BatchPipeline {
   [[nodiscard]] std::unique_ptr<Batch> next(std::chrono::duration<double> timeout);
 
   [[nodiscard]] bool exhausted() const;
+
+  // next() would return a batch, or throw, without waiting.
+  [[nodiscard]] bool ready() const;
+
   [[nodiscard]] PipelineStats stats() const;
 
   // Stops and joins the threads; idempotent. Lent batches stay valid.

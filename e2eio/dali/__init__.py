@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from e2eio.dali.graph import inputs, pipeline
     from e2eio.dali.iterate import Batches, iterator
     from e2eio.dali.masks import channel_dropout, random_erase
+    from e2eio.dali.operator import load_operator, reader
     from e2eio.dali.steps import apply
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "inputs",
     "iterator",
     "listed_dead_cells",
+    "load_operator",
     "pipeline",
     "random_erase",
+    "reader",
     "roll_phi",
     "rot90",
     "source",
@@ -48,6 +51,7 @@ _MODULES = {
     **dict.fromkeys(("channel_dropout", "random_erase"), "masks"),
     **dict.fromkeys(("inputs", "pipeline"), "graph"),
     **dict.fromkeys(("apply",), "steps"),
+    **dict.fromkeys(("load_operator", "reader"), "operator"),
     **dict.fromkeys(("Batches", "iterator"), "iterate"),
 }
 

@@ -15,6 +15,8 @@ try:
     math: Any = import_module("nvidia.dali.math")
     types: Any = import_module("nvidia.dali.types")
     Pipeline: Any = import_module("nvidia.dali.pipeline").Pipeline
+    plugin_manager: Any = import_module("nvidia.dali.plugin_manager")
+    sysconfig: Any = import_module("nvidia.dali.sysconfig")
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
         "DALI is missing: needed for e2eio.dali; install it with 'pip install e2eio[dali]' (nvidia-dali-cuda120), "
@@ -30,9 +32,12 @@ __all__ = [
     "Pipeline",
     "build",
     "check_version",
+    "dali",
     "fn",
     "math",
     "pipeline_def",
+    "plugin_manager",
+    "sysconfig",
     "to_torch",
     "types",
 ]

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <utility>
 
 #include "dali/pipeline/operator/error_reporting.h"
@@ -154,8 +155,9 @@ Reader::Reader(const ::dali::OpSpec& spec) : ::dali::Operator<::dali::CPUBackend
   fill_last_batch_ = spec.GetArgument<bool>("fill_last_batch");
   stops_ = is_first(spec, "cycle", "raise", "quiet");
   scheduled_ = {natural<std::int64_t>(spec, "epoch"), natural<std::int64_t>(spec, "first_batch")};
-  feed_.emplace(shards_, config_, scheduled_,
-                std::chrono::duration<double>(spec.GetArgument<float>("timeout")));
+  feed_ = std::make_unique<BatchFeed>(
+      shards_, config_, scheduled_,
+      std::chrono::duration<double>(spec.GetArgument<float>("timeout")));
 }
 
 std::uint64_t Reader::samples_out(std::uint64_t batch) const noexcept {

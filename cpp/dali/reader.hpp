@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,7 +56,7 @@ class Reader : public ::dali::Operator<::dali::CPUBackend>,
   std::vector<Column> columns_;
   bool fill_last_batch_;
   bool stops_;  // at the end of each epoch
-  std::optional<BatchFeed> feed_;
+  std::unique_ptr<BatchFeed> feed_;
   Place scheduled_;  // of the batch that NextBatchSize() is about
 };
 

@@ -1,5 +1,6 @@
 #include "spec_text.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 #include <system_error>

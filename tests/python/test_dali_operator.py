@@ -141,6 +141,29 @@ def test_operator_delivers_what_the_loader_does(
         same(epoch_of(pipe), given)
 
 
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_older_executors_run_it_in_cycles(operator: Path, path: Path, pipelined: bool) -> None:
+    given = loader(path, fields=("X", "sample_id"), shuffle=True)
+
+    @pipeline_def(  # type: ignore[untyped-decorator]
+        batch_size=BATCH,
+        num_threads=1,
+        device_id=None,
+        exec_dynamic=False,
+        exec_pipelined=pipelined,
+        exec_async=pipelined,
+    )
+    def graph(cycle: Any) -> Any:
+        return dali.reader(given, cycle=cycle)
+
+    with pytest.raises(ConfigError, match="exec_dynamic of the pipeline is False"):
+        graph("raise")
+    pipe = graph("quiet")
+    for _ in range(2):
+        # Their outputs are valid until the next run.
+        same(([np.array(x.as_tensor()) for x in pipe.run()] for _ in range(N_BATCHES)), given)
+
+
 def test_outputs_know_their_layout_and_where_they_come_from(operator: Path, path: Path) -> None:
     images, _ = pipe_of(loader(path, fields=("X", "y"), layout="NHWC")).run()
     assert images.layout() == "HWC"

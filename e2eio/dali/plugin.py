@@ -44,7 +44,10 @@ _FLAGS = (
     *("-ffp-contract=off", "-pthread", "-ffunction-sections", "-w"),
 )
 
-_CUDA_PACKAGES = "nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl"
+_CUDA_PACKAGES = (
+    "nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl' (CUDA 12: "
+    "'nvidia-cuda-runtime-cu12 nvidia-cuda-nvcc-cu12 nvidia-cuda-cccl-cu12'"
+)
 
 _PROBE_STANDARD = "#include <concepts>\n#include <span>\n#include <stop_token>\n"
 
@@ -196,7 +199,7 @@ def _include_flags(compiler: list[str]) -> list[str]:
         )
     if _accepts(compiler, [*_FLAGS, *flags], "#include <liburing.h>\n"):
         flags.append("-DE2EIO_HAVE_URING")
-    for cuda in ([], *(["-isystem", str(path)] for path in _cuda_rooms())):
+    for cuda in ([], *_cuda_flags()):
         if _accepts(
             compiler,
             [*_FLAGS, *flags, *cuda],
@@ -205,21 +208,28 @@ def _include_flags(compiler: list[str]) -> list[str]:
             return [*flags, *cuda]
     raise MissingDependencyError(
         "CUDA's headers are missing: DALI's need cuda_runtime.h and cuda_fp16.h (no GPU, no nvcc); install CUDA's "
-        f"toolkit and set CUDA_HOME, or 'pip install {_CUDA_PACKAGES}'"
+        f"toolkit and set CUDA_HOME, or 'pip install {_CUDA_PACKAGES})"
     )
 
 
-def _cuda_rooms() -> list[Path]:
+def _cuda_flags() -> list[list[str]]:
+    """Return what finds CUDA's headers, each way by itself, the likelier first."""
     named = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
-    rooms = [Path(name) / "include" for name in named if name]
+    ways = [[Path(name) / "include"] for name in named if name]
     packages = Path(binding.sysconfig.get_include_dir()).parents[1]  # site-packages/nvidia
-    rooms += sorted(packages.glob("cu[0-9]*/include"), reverse=True)
-    rooms.append(packages / "cuda_runtime" / "include")
+    ways += [[room] for room in sorted(packages.glob("cu[0-9]*/include"), reverse=True)]
+    # Packages for CUDA 12 have a directory each.
+    parts = ("cuda_runtime", "cuda_nvcc", "cuda_cccl")
+    ways.append([packages / part / "include" for part in parts])
     nvcc = shutil.which("nvcc")
     if nvcc:
-        rooms.append(Path(nvcc).resolve().parents[1] / "include")
-    rooms.append(Path("/usr/local/cuda/include"))
-    return [room for room in rooms if (room / "cuda_runtime.h").exists()]
+        ways.append([Path(nvcc).resolve().parents[1] / "include"])
+    ways.append([Path("/usr/local/cuda/include")])
+    return [
+        [flag for room in rooms for flag in ("-isystem", str(room))]
+        for rooms in ways
+        if (rooms[0] / "cuda_runtime.h").exists()
+    ]
 
 
 def _link_flags(flags: list[str]) -> list[str]:

@@ -427,6 +427,17 @@ def test_operator_of_another_version_is_not_loaded(
         dali.load_operator(tmp_path)
 
 
+def test_operator_is_found_where_the_environment_says(operator: Path, tmp_path: Path) -> None:
+    for name in (FILE_NAME, "build.json"):
+        shutil.copy(operator.with_name(name), tmp_path / name)
+    program = "from e2eio import dali; print(dali.load_operator()); from nvidia.dali import fn; fn.e2eio.reader"
+    env = {**os.environ, "E2EIO_DALI_OPERATOR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / FILE_NAME}\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("refused", "message"),
     [

@@ -192,7 +192,8 @@ void Reader::RunImpl(::dali::Workspace& ws) {
   auto& images = ws.Output<::dali::CPUBackend>(0);
   for (std::size_t i = 0; i < n_out; ++i) {
     const ShardSet::Place at = shards_->locate(ids[std::min(i, ids.size() - 1)]);
-    images.SetSourceInfo(static_cast<int>(i), cat(at.shard->path(), " sample ", at.sample));
+    images.SetSourceInfo(static_cast<int>(i),
+                         at.shard->path() + " sample " + std::to_string(at.sample));
   }
 }
 

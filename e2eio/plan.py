@@ -50,10 +50,14 @@ class OrderOptions:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """An order of a dataset's samples: the same object serves any number of pipelines."""
+    """An order of a dataset's samples: the same object serves any number of pipelines.
+
+    `plain` is (shuffle, key) of an order of all samples that these two define, else None.
+    """
 
     core: _core.Order
     description: dict[str, int | str | bool | None]
+    plain: tuple[bool, int] | None = None
 
 
 def digest_of(description: dict[str, Any]) -> str:
@@ -98,7 +102,8 @@ def sample_order(dataset: Dataset, options: OrderOptions) -> SampleOrder:
         core = _plain(dataset, options.shuffle, n_selected, key)
     if ids is not None and not isinstance(options.weights, Mix):
         core = core.selected(ids)
-    return SampleOrder(core, description)
+    is_plain = ids is None and options.weights is None and isinstance(options.shuffle, bool)
+    return SampleOrder(core, description, (bool(options.shuffle), key) if is_plain else None)
 
 
 def _check(options: OrderOptions) -> None:

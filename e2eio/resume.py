@@ -102,6 +102,11 @@ class Resumable:
         self._progress = None
 
     @property
+    def plain_order(self) -> tuple[bool, int] | None:
+        """Shuffle and key, if these two define the order; None: with select, weights or windows."""
+        return self._order.plain
+
+    @property
     def n_next(self) -> int:
         """Batches of the iteration that comes next."""
         return self._plan.n_batches(self._next[1])

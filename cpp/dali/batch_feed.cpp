@@ -8,6 +8,11 @@ namespace {
 
 constexpr std::chrono::duration<double> kLook{0.5};  // between two looks at the timeout
 
+PlanConfig with_samples(PlanConfig plan, std::uint64_t n_samples) {
+  plan.n_samples = n_samples;
+  return plan;
+}
+
 }  // namespace
 
 BatchFeed::BatchFeed(const std::shared_ptr<const ShardSet>& shards, const PipelineConfig& config,
@@ -15,11 +20,10 @@ BatchFeed::BatchFeed(const std::shared_ptr<const ShardSet>& shards, const Pipeli
     : pipeline_(shards, config),
       batch_size_(config.plan.batch_size),
       timeout_(timeout),
-      place_(first) {
+      place_(first),
+      plan_(with_samples(config.plan, shards->n_samples())) {
   if (n_batches() > 0) {
-    PlanConfig plan = config.plan;
-    plan.n_samples = shards->n_samples();
-    last_batch_size_ = EpochPlan(plan).batch_ids(0, n_batches() - 1).size();
+    last_batch_size_ = plan_.batch_ids(0, n_batches() - 1).size();
   }
 }
 
@@ -64,7 +68,7 @@ std::unique_ptr<Batch> BatchFeed::wait() {
   }
   place_ = begin_after_end(place_, n_batches());
   if (!started_) {
-    pipeline_.start(place_.epoch, place_.batch);
+    pipeline_.start(place_.epoch, plan_.place_after(place_.batch));
     started_ = true;
   }
   const auto begin = std::chrono::steady_clock::now();

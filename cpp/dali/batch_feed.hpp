@@ -50,6 +50,7 @@ class BatchFeed {
   std::uint64_t last_batch_size_ = 0;
   std::chrono::duration<double> timeout_;
   Place place_;
+  EpochPlan plan_;
   bool started_ = false;  // the pipeline makes the batches from place_ on
   std::exception_ptr failure_;
 };

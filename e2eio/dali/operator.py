@@ -85,7 +85,7 @@ def reader(
     """Return the nodes of a loader's fields, in their order: to be called where a graph is defined.
 
     The batches are what the loader's are, bit by bit, from the operator ``fn.e2eio.reader``, which runs without Python.
-    Where the operator is not built, they come from :func:`e2eio.dali.source`, with one warning. The loader only
+    Where the operator is not built, or the loader selects or weighs samples, they come from :func:`e2eio.dali.source`, with one warning. The loader only
     describes what to read; it is not iterated over by the operator, and starts no thread for it.
 
     Parameters
@@ -109,7 +109,8 @@ def reader(
     Raises
     ------
     ConfigError
-        The loader's batches are nothing that DALI knows, or their size is not the pipeline's.
+        The loader's batches are nothing that DALI knows, or their size is not the pipeline's; cycle="quiet" for
+        an order that the operator does not know.
     MissingDependencyError
         The operator is needed and there is none.
 
@@ -124,8 +125,12 @@ def reader(
     _check(loader, cycle)
     checked_flag("fill_last_batch", fill_last_batch)
     try:
+        if loader.plain_order is None:
+            raise ConfigError(
+                "fn.e2eio.reader has no select, exclude, weights or windows, which this loader has"
+            )
         load_operator()
-    except MissingDependencyError as error:
+    except (ConfigError, MissingDependencyError) as error:
         if cycle == "quiet":
             raise
         _warn_once(f"{error}; e2eio.dali.source takes its place: the same batches, through Python")
@@ -170,12 +175,14 @@ def _check(loader: object, cycle: str) -> None:
 def _arguments(loader: Loader) -> dict[str, Any]:
     """Return the operator's arguments: cpp/dali/schema.cpp has them."""
     options: Mapping[str, Any] = loader.options
-    same = ("shuffle", "drop_last", "channels", "rank", "world_size", "writable", "verify")
+    shuffle, key = loader.plain_order or (False, 0)
+    same = ("drop_last", "channels", "rank", "world_size", "writable", "verify")
     machine = ("threads", "auto_threads", "prefetch", "auto_prefetch")
     return {
         **{name: options[name] for name in (*same, *machine)},
         "paths": [shard.path for shard in loader.dataset.readers],
-        "key": _signed(options["key"]),
+        "shuffle": shuffle,
+        "key": _signed(key),
         "transforms": [_text(spec) for spec in options["transforms"]],
         "transform_key": _signed(options["transform_key"]),
         "dtype": _DTYPES[options["dtype"]],

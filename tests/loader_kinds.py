@@ -24,8 +24,8 @@ STALLED = (10_000.0, 0.0)
 
 #: Python that makes a loader of `dataset` with batches of `batch_size`, in order.
 KINDS = {
-    "numpy": 'e2eio.Loader(dataset, batch_size=batch_size, framework="numpy", threads=2)',
-    "torch": 'e2eio.Loader(dataset, batch_size=batch_size, framework="torch", threads=2)',
+    "numpy": 'e2eio.Loader(dataset, batch_size=batch_size, framework="numpy", threads=2, prefetch=2)',
+    "torch": 'e2eio.Loader(dataset, batch_size=batch_size, framework="torch", threads=2, prefetch=2)',
 }
 
 

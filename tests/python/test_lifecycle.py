@@ -247,8 +247,8 @@ def on_usr1() -> Iterator[Callable[[Callable[[], Any]], None]]:
 def send_often(n: int) -> threading.Thread:
     def send() -> None:
         for _ in range(n):
+            time.sleep(0.005)  # the main thread is to be in next()
             os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0.005)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -276,6 +276,17 @@ def test_a_signal_handler_may_close_the_loader(path: Path, on_usr1: Any) -> None
     sender = send_often(1)
     assert list(iterator) == []
     sender.join()
+
+
+def test_a_signal_handler_may_take_a_batch(path: Path, on_usr1: Any) -> None:
+    iterator = iter(make_loader("numpy", path, throttle=SLOW))
+    taken: list[int] = []
+    on_usr1(lambda: taken.extend(numbers(next(iterator, ()) for _ in range(1))))
+    sender = send_often(1)
+    rest = numbers(iterator)
+    sender.join()
+    assert len(taken) == 16
+    assert sorted(taken + rest) == EVERYTHING
 
 
 @kinds
@@ -337,4 +348,4 @@ def test_nothing_grows_over_many_epochs(path: Path, kind: str) -> None:
     for _ in range(300):
         assert sum(1 for _ in loader) == 10
     assert (count_threads(), count_files()) == before
-    assert resident_bytes() < resident + 2**24  # some pages of 2 MiB
+    assert resident_bytes() < resident + 2**22  # two huge pages

@@ -225,11 +225,11 @@ class Loader(Resumable, RankedLoader):
         self._others: weakref.WeakSet[Loader] = weakref.WeakSet()  # closed with this one
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._arguments, "state": self.state_dict()}
+        return {"arguments": self._arguments, "next": self._next}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Loader.__init__(self, **state["arguments"])
-        self.load_state_dict(state["state"])
+        self._next = state["next"]
 
     def _make_pipeline(self) -> _core.Pipeline:
         return _core.Pipeline(self.dataset.readers, **self._shares, **self._options)

@@ -85,8 +85,9 @@ def reader(
     """Return the nodes of a loader's fields, in their order: to be called where a graph is defined.
 
     The batches are what the loader's are, bit by bit, from the operator ``fn.e2eio.reader``, which runs without Python.
-    Where the operator is not built, or the loader selects or weighs samples, they come from :func:`e2eio.dali.source`, with one warning. The loader only
-    describes what to read; it is not iterated over by the operator, and starts no thread for it.
+    Where the operator is not built, or the loader selects or weighs samples, they come from
+    :func:`e2eio.dali.source`, with one warning. The loader only describes what to read: the operator does not iterate
+    over it, and it starts no thread.
 
     Parameters
     ----------
@@ -125,11 +126,7 @@ def reader(
     _check(loader, cycle)
     checked_flag("fill_last_batch", fill_last_batch)
     try:
-        if loader.plain_order is None:
-            raise ConfigError(
-                "fn.e2eio.reader has no select, exclude, weights or windows, which this loader has"
-            )
-        load_operator()
+        _load_for(loader)
     except (ConfigError, MissingDependencyError) as error:
         if cycle == "quiet":
             raise
@@ -144,6 +141,14 @@ def reader(
     images, *columns = nodes if scalars else [nodes]
     by_name = {image: images, **dict(zip(scalars, columns, strict=True))}
     return tuple(by_name[field] for field in loader.fields)
+
+
+def _load_for(loader: Loader) -> None:
+    if loader.plain_order is None:
+        raise ConfigError(
+            "fn.e2eio.reader has no select, exclude, weights or windows, which this loader has"
+        )
+    load_operator()
 
 
 def _check(loader: object, cycle: str) -> None:

@@ -368,6 +368,17 @@ def test_wrong_use_of_the_reader_is_named(operator: Path, path: Path) -> None:
         pipe_of(e2eio.Loader(path, batch_size=4, framework="numpy"))
 
 
+def test_orders_that_the_operator_does_not_know_come_through_the_source(
+    operator: Path, path: Path
+) -> None:
+    given = loader(path, shuffle=True, exclude=[0, 5])
+    with pytest.warns(UserWarning, match="no select, exclude"):
+        pipe = pipe_of(given)
+    same(epoch_of(pipe), loader(path, shuffle=True, exclude=[0, 5]))
+    with pytest.raises(ConfigError, match="no select, exclude"):
+        pipe_of(given, cycle="quiet")
+
+
 def test_without_the_operator_the_source_takes_its_place_with_one_warning(path: Path) -> None:
     program = f"""
         import warnings

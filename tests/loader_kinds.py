@@ -22,10 +22,12 @@ N_SAMPLES = 160
 #: For open_shard: opening takes a moment, a batch of 16 some seconds.
 STALLED = (10_000.0, 0.0)
 
-#: Python that makes a loader of `dataset` with batches of `batch_size`, in order.
+#: Python that makes a loader of `dataset` with batches of `batch_size`, in order. The DataLoader has torch's face: no
+#: close(), and its stats() are those of the epoch that was.
 KINDS = {
     "numpy": 'e2eio.Loader(dataset, batch_size=batch_size, framework="numpy", threads=2, prefetch=2)',
     "torch": 'e2eio.Loader(dataset, batch_size=batch_size, framework="torch", threads=2, prefetch=2)',
+    "DataLoader": "e2eio.DataLoader(dataset, batch_size=batch_size, num_workers=2, prefetch_factor=1)",
 }
 
 

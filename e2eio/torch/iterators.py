@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -90,7 +91,7 @@ class NativeIterator(_Tracked):
 
     An error takes the place of its batch; the iteration goes on after it, as torch's does.
 
-    Thread rule: one thread at a time.
+    Thread rule: any thread; threads that share an iterator take turns, and get each batch once.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class NativeIterator(_Tracked):
             )
         self._base_seed = self._index_sampler.settle(self._base_seed)
         self._pid = os.getpid()
+        self._turn = threading.RLock()  # a signal handler may come back to next()
         self._source = source
         self._assembly = assembly
         self._feed = feed
@@ -119,6 +121,21 @@ class NativeIterator(_Tracked):
                 )
         feed.limit(self._ahead, self._num_workers)
         self._reset(loader, first_iter=True)
+
+    def __next__(self) -> Any:
+        if os.getpid() != self._pid:  # before the turn, which may be that of a thread of the parent
+            raise ForkError(
+                f"DataLoader iterator used after fork: made in process {self._pid}, used in {os.getpid()}; "
+                "call iter() on the DataLoader in the child"
+            )
+        with self._turn:
+            return super().__next__()
+
+    def close(self) -> None:
+        """End the iteration and join its threads; idempotent."""
+        self._drawn_out = True
+        self._pending.clear()
+        self._feed.close()
 
     def _be_workers(self, loader: Any) -> None:
         if loader.worker_init_fn is not None or not draws_nothing(self._collate_fn):
@@ -159,11 +176,6 @@ class NativeIterator(_Tracked):
         self._pending.append(pending)
 
     def _next_data(self) -> Any:
-        if os.getpid() != self._pid:
-            raise ForkError(
-                f"DataLoader iterator used after fork: made in process {self._pid}, used in {os.getpid()}; "
-                "call iter() on the DataLoader in the child"
-            )
         if self._num_workers == 0:
             while len(self._pending) <= self._ahead and not self._drawn_out:
                 self._put_next()

@@ -67,19 +67,22 @@ def test_a_child_gets_an_error_from_the_iterator_and_a_loader_that_works(
     def child():
         refused(lambda: next(iterator))
         refused(lambda: list(other))
-        refused(loader.stats)
+        if isinstance(loader, e2eio.Loader):
+            refused(loader.stats)
         iterator.close()
         if {dataset} is fast:
             assert numbers(loader) == everything
             assert numbers(loader) == everything
             loader.stats()
         refused(lambda: next(other))
-        loader.close()
+        if isinstance(loader, e2eio.Loader):
+            loader.close()
 
     in_child(child)
     in_child(lambda: refused(lambda: next(iterator)))
     in_child(lambda: None)
-    in_child(loader.close)
+    if isinstance(loader, e2eio.Loader):
+        in_child(loader.close)
     if {dataset} is fast:
         assert numbers(iterator) == everything[16:]
         assert numbers(other) == everything
@@ -293,6 +296,9 @@ def test_a_pickled_loader_goes_on_where_the_original_does(path: Path, kind: str)
 @kinds
 def test_an_iterator_says_why_it_is_not_pickled(path: Path, kind: str) -> None:
     iterator = iter(make_loader(kind, path))
-    with pytest.raises(TypeError, match=r"cannot pickle .* threads .* pickle the Loader"):
+    said = r"cannot pickle .* threads .* pickle the Loader"
+    if kind == "DataLoader":  # torch's words
+        said = "cannot be pickled"
+    with pytest.raises((TypeError, NotImplementedError), match=said):
         pickle.dumps(iterator)
     assert len(list(iterator)) == 10

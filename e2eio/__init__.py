@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from e2eio import jax as jax
     from e2eio import xla as xla
     from e2eio.conversion import convert
+    from e2eio.device import prefetch_to_device
     from e2eio.shards import write
     from e2eio.torch import DataLoader, default_collate
 
@@ -53,6 +54,7 @@ __all__ = [
     "errors",
     "kernel_set",
     "kernels",
+    "prefetch_to_device",
     "sampling",
     "transforms",
     "write",
@@ -63,9 +65,10 @@ _LAZY = {
     "DataLoader": "e2eio.torch",
     "convert": "e2eio.conversion",
     "default_collate": "e2eio.torch",
+    "prefetch_to_device": "e2eio.device",
     "write": "e2eio.shards",
 }
-_LAZY_MODULES = ("dali", "jax", "xla")
+_LAZY_MODULES = ("dali", "device", "jax", "lightning", "xla")
 
 
 def __getattr__(name: str) -> object:

@@ -140,7 +140,7 @@ def test_a_dropped_iterator_takes_its_threads_with_it(path: Path, kind: str, way
     loader = make_loader(kind, path)
     before = count_threads()
     held = []
-    for i in range(40 if way == "cycle" else 200):  # to collect garbage takes long
+    for i in range(22 if way == "cycle" else 100):  # to collect garbage takes long
         WAYS[way](loader, i % 8)
         if i % 20 == 0:
             settle(before)

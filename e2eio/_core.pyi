@@ -170,7 +170,9 @@ class Pipeline:
         world_size: int,
         fed: bool = False,  # batches come by feed(), of at most batch_size samples
         order: Order | None = None,  # None: of shuffle and key
-        page_lock: tuple[int, int, int] = ...,  # lock, unlock: addresses of functions; flags
+        page_lock: tuple[
+            int, ...
+        ] = ...,  # lock, unlock, flags, enter, leave, context: addresses of functions; 0: none
     ) -> None: ...
     @property
     def n_batches(self) -> int: ...  # of the plan

@@ -10,7 +10,7 @@ from e2eio.errors import ConfigError
 
 __all__ = ["DeviceTarget", "device_batches", "device_target"]
 
-_PAGEABLE = (0, 0, 0)
+_PAGEABLE = (0, 0, 0, 0, 0, 0)
 
 
 class DeviceTarget(NamedTuple):
@@ -23,12 +23,12 @@ class DeviceTarget(NamedTuple):
     form : str
         Of batches in host memory.
     page_lock : tuple of int
-        What the core locks memory with: addresses of two functions, and flags.
+        What the core locks memory with: addresses of functions, flags and a context.
     """
 
     device: Any
     form: str
-    page_lock: tuple[int, int, int]
+    page_lock: tuple[int, ...]
 
 
 def device_target(device: Any, pin_memory: object, framework: str, form: str) -> DeviceTarget:
@@ -49,12 +49,12 @@ def device_target(device: Any, pin_memory: object, framework: str, form: str) ->
             "and form='dense' or 'coo', or device='cpu'"
         )
     found = import_module("e2eio.device.lanes").usable_device(device)
-    lock = _PAGEABLE if pin_memory is False else _page_lock()
+    lock = _PAGEABLE if pin_memory is False else _page_lock(found)
     return DeviceTarget(found, "wire" if form == "dense" else form, lock)
 
 
-def _page_lock() -> tuple[int, int, int]:
-    lock: tuple[int, int, int] = import_module("e2eio.device.page_lock").cuda_page_lock()
+def _page_lock(device: Any = None) -> tuple[int, ...]:
+    lock: tuple[int, ...] = import_module("e2eio.device.page_lock").cuda_page_lock(device)
     if lock == _PAGEABLE:
         warnings.warn(
             "pin_memory is asked for, but there is no CUDA runtime that could lock memory to its pages; it stays pageable",

@@ -262,6 +262,7 @@ class Loader(Resumable, RankedLoader):
             self._device,
             image=image if self._assembly.as_dict else self.fields.index(image),
             channels_last=self._arguments["layout"] == "NHWC",
+            pageable=self._arguments["pin_memory"] is False,
         )
 
     def host_batches(self) -> BatchIterator:

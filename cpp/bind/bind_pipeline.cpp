@@ -25,14 +25,18 @@ BatchForm form_named(const std::string& name) {
   throw Error(ErrorKind::kInvalidArgument, cat("form '", name, "', expected dense, coo or wire"));
 }
 
-// Two functions of a device's runtime, by their addresses; 0: none.
-using LockAddresses = std::tuple<std::uintptr_t, std::uintptr_t, unsigned>;
+// PageLock's lock, unlock, flags, enter, leave and context: functions by their addresses; 0: none.
+using LockAddresses = std::tuple<std::uintptr_t, std::uintptr_t, unsigned, std::uintptr_t,
+                                 std::uintptr_t, std::uintptr_t>;
 
 PageLock page_lock_at(const LockAddresses& addresses) {
-  const auto [lock, unlock, flags] = addresses;
+  const auto [lock, unlock, flags, enter, leave, context] = addresses;
   return {.lock = reinterpret_cast<decltype(PageLock::lock)>(lock),
           .unlock = reinterpret_cast<decltype(PageLock::unlock)>(unlock),
-          .flags = flags};
+          .flags = flags,
+          .enter = reinterpret_cast<decltype(PageLock::enter)>(enter),
+          .leave = reinterpret_cast<decltype(PageLock::leave)>(leave),
+          .context = reinterpret_cast<void*>(context)};
 }
 
 PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,

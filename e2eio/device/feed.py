@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -23,18 +25,27 @@ __all__ = ["DeviceFeed", "scatter_for"]
 def scatter_for(device: torch.device) -> Scatter:
     """Return the Triton kernel where it runs, else plain torch operations; on a card with a warning."""
     if device.type == "cuda":
-        if find_spec("triton") is not None:
+        missing = _missing_for_triton()
+        if not missing:
             from e2eio.device import scatter_triton
 
             return scatter_triton.scatter
         warnings.warn(
-            "triton is missing: images are filled by plain torch operations, which is several times slower; "
-            "install it with 'pip install triton'",
+            f"{missing}: images are filled by plain torch operations, which is several times slower",
             stacklevel=3,
         )
     from e2eio.device import scatter_torch
 
     return scatter_torch.scatter
+
+
+def _missing_for_triton() -> str:
+    if find_spec("triton") is None:
+        return "triton is missing (install it with 'pip install triton')"
+    compilers = [os.environ.get("CC", "cc"), "gcc", "clang"]
+    if not any(shutil.which(name) for name in compilers):
+        return "there is no C compiler, which triton needs to start a kernel (install gcc, or name one in CC)"
+    return ""
 
 
 @dataclass
@@ -48,7 +59,7 @@ class DeviceFeed(Iterator[Any]):
     """Moves batches to a device on a stream of its own, and fills images there.
 
     Thread rule: one thread. The batch is ready for the stream that is current when it is delivered; the host
-    waits for nothing.
+    waits for nothing. Dropping it, or :meth:`close`, waits for the copies out of lent memory.
 
     Parameters
     ----------
@@ -67,7 +78,10 @@ class DeviceFeed(Iterator[Any]):
     dtype : torch.dtype or None
         Of the images; None: the wire's.
     moves : callable, or None
-        The :class:`Moves` of a batch, made from it; None: none.
+        The :class:`Moves` of a batch, made from it; None: none. Called with the feed's stream current; tensors
+        that were made before the feed may be used.
+    pageable : bool
+        Batches are known not to be locked to their pages; otherwise that is warned about.
     """
 
     def __init__(
@@ -81,9 +95,12 @@ class DeviceFeed(Iterator[Any]):
         channels_last: bool = False,
         dtype: torch.dtype | None = None,
         moves: Callable[[Any], Moves] | None = None,
+        pageable: bool = False,
     ) -> None:
+        self._pid = os.getpid()
         self._batches = batches
         self._lane: Lane = lane_for(device)
+        self._lane.wait_for(self._lane.consumed())  # what `moves` holds may be under way
         self._ready = ready
         self._depth = depth
         self._dtype = dtype
@@ -98,7 +115,7 @@ class DeviceFeed(Iterator[Any]):
             self._outputs = Outputs(self._lane, scatter, channels_last=channels_last)
         self._under_way: deque[_OnItsWay] = deque()
         self._copied: deque[tuple[Any, Any]] = deque()  # event, what it reads from
-        self._warned = False
+        self._warned = pageable
         self._error: Exception | None = None
 
     def __next__(self) -> Any:
@@ -144,17 +161,18 @@ class DeviceFeed(Iterator[Any]):
             wire = WireView.of(value, buffer)
             moves = Moves() if self._moves is None else self._moves(batch)
             dtype = self._dtype or DTYPES[int(value.header["dtype"])]
-            result = self._outputs.fill(wire, moves, dtype)
-            tensors.append(buffer)
-        elif isinstance(value, torch.Tensor):
+            result, memory = self._outputs.fill(wire, moves, dtype)
+            self._lane.keep(moves.tensors)
+            tensors.append(memory)
+            return result
+        if isinstance(value, torch.Tensor):
             crosses = device.type == "cuda" and value.device.type == "cpu"
             # Pinned memory goes back to torch's cache, which waits for the copy.
             source = value.pin_memory() if crosses and not value.is_pinned() else value
             result = source.to(device, non_blocking=True)
-        else:
-            return value
-        tensors.append(result)
-        return result
+            tensors.append(result)
+            return result
+        return value
 
     def _note_pageable(self, buffer: torch.Tensor) -> None:
         if self._lane.device.type == "cuda" and not self._warned and not buffer.is_pinned():
@@ -166,10 +184,16 @@ class DeviceFeed(Iterator[Any]):
             )
 
     def close(self) -> None:
-        """Drop what is under way, after the copies that read from lent memory."""
+        """Drop what is under way, after the copies that read from lent memory; idempotent."""
+        if self._pid != os.getpid():
+            return  # the copies are the parent's, and a forked child has no card
         self._under_way.clear()
         while self._copied:
             self._lane.finish(self._copied.popleft()[0])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_error"):  # made in full
+            self.close()
 
 
 def _map(batch: Any, function: Callable[[Any], Any]) -> Any:

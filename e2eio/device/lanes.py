@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -29,14 +30,23 @@ class Lane(Protocol):
     def finish(self, event: Any) -> None:
         """Wait on the host until that point is passed."""
 
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        """Keep the memory of the consumer's tensors until what is queued here now is done."""
+
     def hand_over(self, event: Any, tensors: list[torch.Tensor]) -> None:
         """Let the consumer's stream wait for the event, and keep the memory until its work is done."""
 
     def consumed(self) -> Any:
-        """Return an event for all work that the consumer has queued so far."""
+        """Return what is over when all work is done that the consumer has queued so far."""
 
     def wait_for(self, event: Any) -> None:
-        """Let what is queued here from now on wait for an event of :meth:`consumed`."""
+        """Let what is queued here from now on wait for what :meth:`consumed` returned."""
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    # One for all epochs: torch's allocator keeps the freed memory of each stream for that stream alone.
+    return torch.cuda.Stream(device)
 
 
 class CudaLane:
@@ -44,7 +54,8 @@ class CudaLane:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _side_stream(device)
+        self._consumer: torch.cuda.Stream | None = None  # that was handed the latest batch
 
     def work(self) -> AbstractContextManager[Any]:
         """See :class:`Lane`."""
@@ -64,22 +75,33 @@ class CudaLane:
         """See :class:`Lane`."""
         event.synchronize()
 
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        """See :class:`Lane`."""
+        for tensor in tensors:
+            tensor.record_stream(self._stream)
+
     def hand_over(self, event: torch.cuda.Event, tensors: list[torch.Tensor]) -> None:
         """See :class:`Lane`."""
-        current = torch.cuda.current_stream(self.device)
+        current = self._consumer = torch.cuda.current_stream(self.device)
         current.wait_event(event)
         for tensor in tensors:
             tensor.record_stream(current)
 
-    def consumed(self) -> torch.cuda.Event:
+    def consumed(self) -> list[torch.cuda.Event]:
         """See :class:`Lane`."""
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream(self.device))
-        return event
+        current = torch.cuda.current_stream(self.device)
+        streams = [current]
+        if self._consumer is not None and self._consumer != current:
+            streams.append(self._consumer)  # the last reference was dropped by another thread
+        events = [torch.cuda.Event() for _ in streams]
+        for event, stream in zip(events, streams, strict=True):
+            event.record(stream)
+        return events
 
-    def wait_for(self, event: torch.cuda.Event) -> None:
+    def wait_for(self, event: list[torch.cuda.Event]) -> None:
         """See :class:`Lane`."""
-        self._stream.wait_event(event)
+        for each in event:
+            self._stream.wait_event(each)
 
 
 class HostLane:
@@ -101,6 +123,9 @@ class HostLane:
         return True
 
     def finish(self, event: None) -> None:
+        """See :class:`Lane`."""
+
+    def keep(self, tensors: list[torch.Tensor]) -> None:
         """See :class:`Lane`."""
 
     def hand_over(self, event: None, tensors: list[torch.Tensor]) -> None:

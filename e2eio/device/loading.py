@@ -34,7 +34,7 @@ class DeviceBatches(DeviceFeed):
         The field that holds the images: its name in dicts, its place in tuples.
     channels_last : bool
         Deliver images [n, H, W, C] instead of [n, C, H, W].
-    recycle : bool
+    recycle, pageable : bool
         As in :class:`DeviceFeed`.
     """
 
@@ -46,6 +46,7 @@ class DeviceBatches(DeviceFeed):
         image: str | int,
         channels_last: bool = False,
         recycle: bool = False,
+        pageable: bool = False,
     ) -> None:
         self._ahead = ReadAhead(batches)
         self._image = image if channels_last else None
@@ -56,6 +57,7 @@ class DeviceBatches(DeviceFeed):
             depth=_DEPTH,
             recycle=recycle,
             channels_last=channels_last,
+            pageable=pageable,
         )
 
     def __len__(self) -> int:
@@ -77,10 +79,6 @@ class DeviceBatches(DeviceFeed):
         """End the iteration and join its threads; idempotent."""
         super().close()
         self._ahead.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_error"):
-            self.close()
 
 
 def _with(batch: Any, key: str | int, function: Any) -> Any:

@@ -32,3 +32,9 @@ class Moves:
     flip_eta: torch.Tensor | None = None
     flip_sign: torch.Tensor | None = None
     roll_phi: torch.Tensor | None = None
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Those that are given."""
+        given = (self.scale, self.flip_eta, self.flip_sign, self.roll_phi)
+        return [tensor for tensor in given if tensor is not None]

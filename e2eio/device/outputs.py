@@ -29,14 +29,16 @@ class Outputs:
         self._scatter = scatter
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
-    def fill(self, wire: WireView, moves: Moves, dtype: torch.dtype) -> torch.Tensor:
-        """Return the dense batch [n, C, H, W]. Requires: in the lane's context."""
+    def fill(
+        self, wire: WireView, moves: Moves, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the dense batch [n, C, H, W], and the tensor whose memory it is. Requires: in the lane's context."""
         out = torch.empty(
             wire.shape, dtype=dtype, device=self._lane.device, memory_format=self._format
         )
         out.zero_()
         self._scatter(wire, out, moves)
-        return out
+        return out, out
 
 
 @dataclass
@@ -93,6 +95,10 @@ class RecycledOutputs:
 
     In-place operations of torch on a batch are noticed, and its buffer is cleared in full; what writes past
     torch (a raw pointer, ``.data``) is not: such consumers take :class:`Outputs`.
+
+    A buffer is filled again after the work that was queued, when its batch was dropped, on the stream that is current
+    then and on the one that batches are delivered to. A batch that other streams read is kept until they have done
+    so: ``record_stream`` does nothing for memory that is lent.
     """
 
     def __init__(self, lane: Lane, scatter: Scatter, *, channels_last: bool, n_kept: int) -> None:
@@ -102,8 +108,10 @@ class RecycledOutputs:
         self._n_kept = n_kept
         self._free: list[_Slot] = []
 
-    def fill(self, wire: WireView, moves: Moves, dtype: torch.dtype) -> torch.Tensor:
-        """Return the dense batch [n, C, H, W]. Requires: in the lane's context."""
+    def fill(
+        self, wire: WireView, moves: Moves, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the dense batch [n, C, H, W], and the tensor whose memory it is. Requires: in the lane's context."""
         n, channels, height, width = wire.shape
         shape = (n, height, width, channels) if self._channels_last else wire.shape
         slot = self._take(n * channels * height * width, dtype)
@@ -115,7 +123,8 @@ class RecycledOutputs:
             slot.memory.zero_()
         slot.wire, slot.moves, slot.clean = wire, moves, False
         self._scatter(wire, self._image(slot, wire), moves)
-        return self._lend(slot, shape, dtype)
+        # torch's allocator does not know the lent tensor; the buffer may be freed while it is still read.
+        return self._lend(slot, shape, dtype), slot.memory
 
     def _take(self, n_values: int, dtype: torch.dtype) -> _Slot:
         for i, slot in enumerate(self._free):

@@ -10,30 +10,58 @@ import torch
 
 __all__ = ["NO_PAGE_LOCK", "cuda_page_lock"]
 
-#: (lock, unlock, flags) for the core: memory stays pageable.
-NO_PAGE_LOCK = (0, 0, 0)
+#: (lock, unlock, flags, enter, leave, context) for the core: memory stays pageable.
+NO_PAGE_LOCK = (0, 0, 0, 0, 0, 0)
 
 # cudaHostRegisterPortable: pinned for all contexts (CUDA Runtime API, section 5.9 "Memory Management").
 _PORTABLE = 1
 _RUNTIME = re.compile(r"(/\S*libcudart\S*\.so\S*)$")
 
 
-def cuda_page_lock() -> tuple[int, int, int]:
-    """Return the addresses of cudaHostRegister and cudaHostUnregister, and the flags.
+def cuda_page_lock(device: torch.device | None = None) -> tuple[int, ...]:
+    """Return the addresses of cudaHostRegister and cudaHostUnregister, the flags, and the context to call them in.
 
     They are those of the CUDA runtime that torch has loaded: memory registered with another copy of it would
-    be unknown to torch. ``NO_PAGE_LOCK`` if there is none.
+    be unknown to torch. ``NO_PAGE_LOCK`` if there is none. Without a context of their own, the core's threads
+    would make one on the first card, some hundred MB of it, whatever card the process uses.
+
+    Parameters
+    ----------
+    device : torch.device or None
+        Whose context; None: the current one's.
     """
     if not torch.cuda.is_available():
         return NO_PAGE_LOCK
     torch.cuda.init()
     for path in _loaded_runtimes():
         runtime = ctypes.CDLL(path)
-        lock, unlock = runtime.cudaHostRegister, runtime.cudaHostUnregister
-        addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in (lock, unlock)]
-        if all(addresses):
-            return int(addresses[0] or 0), int(addresses[1] or 0), _PORTABLE
+        lock, unlock = (
+            _address(runtime, "cudaHostRegister"),
+            _address(runtime, "cudaHostUnregister"),
+        )
+        if lock and unlock:
+            return (lock, unlock, _PORTABLE, *_context_of(device))
     return NO_PAGE_LOCK
+
+
+def _context_of(device: torch.device | None) -> tuple[int, int, int]:
+    """Return cuCtxPushCurrent, cuCtxPopCurrent and the device's primary context; zeros if there is no such thing."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0, 0, 0
+    enter, leave = _address(driver, "cuCtxPushCurrent_v2"), _address(driver, "cuCtxPopCurrent_v2")
+    context = ctypes.c_void_p()
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()  # makes the context
+        failed = driver.cuCtxGetCurrent(ctypes.byref(context))
+    if failed or not (enter and leave and context.value):
+        return 0, 0, 0
+    return enter, leave, context.value
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
 def _loaded_runtimes() -> list[str]:

@@ -102,7 +102,8 @@ def scatter(wire: WireView, out: torch.Tensor, moves: Moves, *, clear: bool = Fa
         wire.values,
         out,
         nothing if moves.scale is None else moves.scale,
-        nothing if moves.flip_eta is None else moves.flip_eta,
+        # As bytes: pointers to bits are a matter of the compiler's version.
+        nothing if moves.flip_eta is None else moves.flip_eta.view(torch.uint8),
         nothing if moves.flip_sign is None else moves.flip_sign,
         nothing if moves.roll_phi is None else moves.roll_phi,
         n_channels,

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <vector>
 
 #include "e2eio/pipeline/batch_pipeline.hpp"
 #include "test_shard.hpp"
@@ -15,9 +16,23 @@ struct Registry {
   bool full = false;
 };
 Registry registry;  // the functions have no other place for it, as those of CUDA have none
+int card = 0;       // its address is a context
+thread_local std::vector<void*> contexts;
+
+int enter_context(void* context) {
+  contexts.push_back(context);
+  return 0;
+}
+
+int leave_context(void** /*left*/) {
+  contexts.pop_back();
+  return 0;
+}
+
+bool on_card() { return contexts.size() == 1 && contexts.back() == &card; }
 
 int lock_pages(void* memory, std::size_t n_bytes, unsigned flags) {
-  if (registry.full || flags != 1) {
+  if (registry.full || flags != 1 || !on_card()) {
     return 2;
   }
   ++registry.n_registered;
@@ -26,10 +41,15 @@ int lock_pages(void* memory, std::size_t n_bytes, unsigned flags) {
 
 int unlock_pages(void* memory) {
   static_cast<volatile char*>(memory)[0] = 1;  // faults if it is unmapped already
-  return registry.ranges.erase(memory) == 1 ? 0 : 1;
+  return !on_card() ? 3 : registry.ranges.erase(memory) == 1 ? 0 : 1;
 }
 
-constexpr PageLock kLock{.lock = lock_pages, .unlock = unlock_pages, .flags = 1};
+constexpr PageLock kLock{.lock = lock_pages,
+                         .unlock = unlock_pages,
+                         .flags = 1,
+                         .enter = enter_context,
+                         .leave = leave_context,
+                         .context = &card};
 
 class PageLockTest : public ::testing::TestWithParam<BatchForm> {
  protected:
@@ -66,6 +86,7 @@ TEST_P(PageLockTest, LocksWhatIsDeliveredAndUnlocksItBeforeItIsFreed) {
   EXPECT_TRUE(run());
   EXPECT_GT(registry.n_registered, 0U);
   EXPECT_TRUE(registry.ranges.empty());
+  EXPECT_TRUE(contexts.empty());
 }
 
 TEST_P(PageLockTest, DeliversPageableMemoryWhereTheSystemRefuses) {

@@ -16,7 +16,8 @@ os.environ.setdefault("TRITON_INTERPRET", "1" if not torch.cuda.is_available() e
 
 import e2eio
 from e2eio.device import DeviceFeed, Moves, prefetch_to_device
-from e2eio.device.lanes import usable_device
+from e2eio.device import feed as feed_module
+from e2eio.device.lanes import HostLane, usable_device
 from e2eio.sim import ToyJets, toy_jets
 
 DEVICE = usable_device("cuda" if torch.cuda.is_available() else "cpu")
@@ -262,6 +263,85 @@ def test_dropping_its_iterator_ends_the_threads(path: Path) -> None:
         del batches
         gc.collect()
     assert n_threads() <= before
+
+
+class NotingLane(HostLane):
+    """Notes what a card would be asked: its events are over when somebody waited for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.open: set[int] = set()
+        self.handed_over: list[torch.Tensor] = []
+        self.kept: list[torch.Tensor] = []
+        self.n_marks = 0
+
+    def mark(self) -> Any:
+        self.n_marks += 1
+        self.open.add(self.n_marks)
+        return self.n_marks
+
+    def is_over(self, event: Any) -> bool:
+        return event not in self.open
+
+    def finish(self, event: Any) -> None:
+        self.open.remove(event)
+
+    def keep(self, tensors: list[torch.Tensor]) -> None:
+        self.kept += tensors
+
+    def hand_over(self, event: Any, tensors: list[torch.Tensor]) -> None:
+        self.handed_over += tensors
+
+
+@pytest.fixture
+def lane(monkeypatch: pytest.MonkeyPatch) -> NotingLane:
+    noting = NotingLane(torch.device("cpu"))
+    monkeypatch.setattr(feed_module, "lane_for", lambda device: noting)
+    return noting
+
+
+HOST = torch.device("cpu")
+
+
+def test_a_feed_that_is_dropped_waits_for_copies_out_of_lent_memory(
+    path: Path, lane: NotingLane
+) -> None:
+    feed = DeviceFeed(wires(path), HOST, depth=2)
+    next(feed)
+    assert lane.open == {1, 2, 3}  # also that of the batch which the consumer has
+    del feed
+    assert not lane.open
+
+
+def test_memory_is_kept_for_the_consumer_and_for_the_feed(path: Path, lane: NotingLane) -> None:
+    scale = torch.ones(3)
+    feed = DeviceFeed(wires(path), HOST, recycle=True, moves=lambda batch: Moves(scale=scale))
+    x, y, ids = next(feed)
+    # The buffer and not the tensor that is lent over it, of which torch's allocator knows nothing.
+    assert [each.data_ptr() for each in lane.handed_over] == [
+        each.data_ptr() for each in (x, y, ids)
+    ]
+    assert lane.handed_over[0].shape == (x.numel(),)
+    assert all(each is scale for each in lane.kept)
+    assert len(lane.kept) == 3
+
+
+def test_a_forked_child_leaves_the_copies_to_the_parent(path: Path, lane: NotingLane) -> None:
+    feed = DeviceFeed(wires(path), HOST, depth=0)
+    next(feed)
+    feed._pid += 1
+    feed.close()
+    assert lane.open == {1}
+    feed._pid -= 1
+    feed.close()
+    assert not lane.open
+
+
+def test_memory_that_is_known_to_be_pageable_is_not_warned_about(path: Path) -> None:
+    loader = on_device(path)
+    loader._arguments["pin_memory"] = False
+    assert iter(loader)._warned
+    assert not iter(on_device(path))._warned
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")

@@ -25,6 +25,20 @@ std::byte* map_zeroed(std::size_t mapped_bytes) {
   return static_cast<std::byte*>(memory);
 }
 
+// What `call` returns, called in the lock's context; the thread's own is current again afterwards.
+template <typename Call>
+int in_context(const PageLock& lock, const Call& call) {
+  if (lock.enter == nullptr) {
+    return call();
+  }
+  if (const int failed = lock.enter(lock.context); failed != 0) {
+    return failed;
+  }
+  const int result = call();
+  (void)lock.leave(nullptr);
+  return result;
+}
+
 }  // namespace
 
 void advise_huge_pages(std::span<std::byte> memory) noexcept {
@@ -36,17 +50,20 @@ void advise_huge_pages(std::span<std::byte> memory) noexcept {
 }
 
 void ZeroedMemory::Unmap::operator()(std::byte* memory) const noexcept {
-  if (unlock != nullptr) {
-    (void)unlock(memory);  // fails at the end of a process whose driver has gone, and need not work
+  if (lock.unlock != nullptr) {
+    // Fails at the end of a process whose driver has gone, and need not work.
+    (void)in_context(lock, [&] { return lock.unlock(memory); });
   }
   (void)::munmap(memory, mapped_bytes);
 }
 
 ZeroedMemory::ZeroedMemory(std::size_t n_bytes, const PageLock& page_lock)
     : n_bytes_(n_bytes), memory_(map_zeroed(round_up(n_bytes)), Unmap{round_up(n_bytes)}) {
-  if (n_bytes > 0 && page_lock.lock != nullptr &&
-      page_lock.lock(memory_.get(), round_up(n_bytes), page_lock.flags) == 0) {
-    memory_.get_deleter().unlock = page_lock.unlock;
+  const auto lock = [&] {
+    return page_lock.lock(memory_.get(), round_up(n_bytes), page_lock.flags);
+  };
+  if (n_bytes > 0 && page_lock.lock != nullptr && in_context(page_lock, lock) == 0) {
+    memory_.get_deleter().lock = page_lock;
   }
 }
 

@@ -13,11 +13,16 @@ void advise_huge_pages(std::span<std::byte> memory) noexcept;
 
 // How memory is locked to its pages so that a device can read it by itself: two functions of the
 // device's runtime, called with the address (and size and flags); 0 is success. Null: not locked.
-// For CUDA: cudaHostRegister with the flag "portable", and cudaHostUnregister.
+// For CUDA: cudaHostRegister with the flag "portable", and cudaHostUnregister. Both work in the
+// calling thread's context, and make one on the first device for a thread that has none; so they
+// are called between enter(context) and leave(null): cuCtxPushCurrent and cuCtxPopCurrent.
 struct PageLock {
   int (*lock)(void* memory, std::size_t n_bytes, unsigned flags) = nullptr;
   int (*unlock)(void* memory) = nullptr;
   unsigned flags = 0;
+  int (*enter)(void* context) = nullptr;  // null: no context is needed
+  int (*leave)(void** left) = nullptr;
+  void* context = nullptr;
 };
 
 // Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros.
@@ -29,13 +34,13 @@ class ZeroedMemory {
   [[nodiscard]] std::size_t n_bytes() const noexcept { return n_bytes_; }
   // False if nobody asked for it, or the system refused.
   [[nodiscard]] bool page_locked() const noexcept {
-    return memory_.get_deleter().unlock != nullptr;
+    return memory_.get_deleter().lock.unlock != nullptr;
   }
 
  private:
   struct Unmap {
     std::size_t mapped_bytes = 0;
-    int (*unlock)(void* memory) = nullptr;  // null: not locked
+    PageLock lock = {};  // without functions: not locked
     void operator()(std::byte* memory) const noexcept;
   };
   std::size_t n_bytes_;

@@ -166,6 +166,7 @@ class Source:
 
 def test_prefetch_keeps_structure_length_and_attributes() -> None:
     source = Source()
+    assert e2eio.prefetch_to_device is prefetch_to_device
     batches = prefetch_to_device(source, depth=1, device=DEVICE)
     batches.set_epoch(5)
     assert source.epoch == 5

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import e2eio
+import gpu_feed
+from gpu.feeds import Feed, FeedError, check_feed, e2eio_feeds
+from gpu.network import ResNet15
+from gpu.peers import PEERS, RawJets, check_peer
+from harness.data import ToySource, derive, derive_shards
+
+HOST = torch.device("cpu")
+N = 48
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> RawJets:
+    folder = tmp_path_factory.mktemp("raw")
+    derived = derive(ToySource(1), N, folder, {"npy"})
+    files = derived.files
+    return RawJets(files["npy"], files["y"], folder, N, derived.shape, 16, 1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> e2eio.Dataset:
+    folder = tmp_path_factory.mktemp("jets")
+    return e2eio.Dataset(derive_shards(ToySource(1), N, folder).files["e2eio"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card: run the benchmark")
+def test_without_a_card_it_measures_the_cpu_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--quick", "--resolution", "1", "--rounds", "1", "--out", str(tmp_path)]
+    assert gpu_feed.main(arguments) == 0
+    report = json.loads((tmp_path / "gpu_feed.json").read_text())
+    assert report["format"] == "e2eio-gpu-feed"
+    assert report["device"] == {"name": "none"}
+    rows = {row["feed"]: row for row in report["rows"]}
+    assert rows["wire"]["n_verified"] == rows["dense_pinned"]["n_verified"] == 256
+    assert rows["wire"]["bytes_per_jet"] < 0.03 * rows["dense_pinned"]["bytes_per_jet"]
+    assert rows["dense_pinned"]["bytes_per_jet"] == 4 * 8 * 125 * 125
+    assert not any(row["jets_per_s_rounds"] for row in rows.values())
+    figures = {figure["name"]: figure for figure in report["figures"]}
+    assert figures["x1 ready for the bus, per core"]["value"] > 0
+    for name in ("x1 pixels / dense and pinned", "x1 filling fresh images / memset"):
+        assert figures[name]["value"] is figures[name]["reached"] is None
+    assert "No GPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["torch_pinned", "dali_numpy_cpu"])
+def test_peers_deliver_the_jets_of_the_file(raw: RawJets, name: str) -> None:
+    if name.startswith("dali"):
+        pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    feed = PEERS[name](raw, HOST)
+    assert check_peer(feed, raw) == N
+
+
+def test_it_stops_at_a_peer_that_delivers_something_else(raw: RawJets) -> None:
+    images = torch.from_numpy(np.load(raw.images))
+    images[7, 1, 2, 3] += 1
+
+    def feed(x: Any) -> Feed:
+        return Feed("peer", "Peer", 0, lambda: ((each, None) for each in x.split(16)))
+
+    with pytest.raises(FeedError, match="1 of 48"):
+        check_peer(feed(images), raw)
+    with pytest.raises(FeedError, match="32 jets"):
+        check_peer(feed(images[8:40]), raw)
+
+
+def test_it_stops_at_a_feed_that_delivers_something_else(dataset: e2eio.Dataset) -> None:
+    right = e2eio_feeds(dataset, 16, 1, HOST)[0]
+    assert check_feed(right, dataset, 16) == N
+
+    def negated() -> Any:
+        return ((-x, y) for x, y in right.epoch())
+
+    with pytest.raises(FeedError, match="batch 0 is not that of the Loader"):
+        check_feed(Feed("wrong", "wrong", 0, negated), dataset, 16)
+    right.close()
+
+
+@pytest.mark.parametrize("granularity", [1, 3])
+def test_the_network_is_as_large_as_theirs(granularity: int) -> None:
+    network = ResNet15(8, granularity)
+    g = granularity
+    # 94 k parameters at x1; at x3 only the first convolution grows, to 56,464.
+    n_parameters = sum(each.numel() for each in network.parameters())
+    assert n_parameters == 94_226 - 6_288 + (8 * 16 * (7 * g) ** 2 + 16)
+    assert network(torch.zeros(2, 8, 125 * g, 125 * g)).shape == (2, 2)
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_feed.main(["--help"])
+    assert "examples:" in capsys.readouterr().out

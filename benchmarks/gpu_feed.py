@@ -23,8 +23,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -103,13 +103,13 @@ def _describe_device(device: torch.device) -> dict[str, str]:
         driver = done.stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         driver = "unknown"
-    modules = {name: sys.modules.get(name) for name in ("triton", "nvidia.dali")}
-    versions = {name: str(getattr(each, "__version__", "absent")) for name, each in modules.items()}
-    runtime = str(torch.version.cuda)
+    installed = {each.name: each.version for each in metadata.distributions()}
+    wanted = ("triton", "ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+    versions = {name: installed[name] for name in wanted if name in installed}
     return {
         "name": torch.cuda.get_device_name(device),
         "driver": driver,
-        "cuda": runtime,
+        "cuda": str(torch.version.cuda),
         **versions,
     }
 
@@ -193,8 +193,16 @@ def _peers(
     def through_dali() -> Feed:
         from e2eio import dali
 
-        options: dict[str, Any] = {"shuffle": True, "drop_last": True, "fields": FIELDS}
-        batches = dali.iterator(dataset, batch_size=BATCH, device="gpu", **options)
+        batches = dali.iterator(
+            dataset,
+            batch_size=BATCH,
+            shuffle=True,
+            fields=FIELDS,
+            last_batch_policy="drop",
+            num_threads=options.threads,
+            device="gpu" if device.type == "cuda" else "cpu",
+            pass_by=False,
+        )
         return Feed("e2eio_dali", "e2eio.dali, dense", raw.bytes_per_jet, lambda: batches)
 
     makers: dict[str, Callable[[], Feed]] = {"e2eio_dali": through_dali}

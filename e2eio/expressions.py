@@ -50,7 +50,9 @@ def condition(
     Names of scalar fields, numbers, ``+ - * / // % **``, ``abs()``, comparisons (also chained), ``in`` and
     ``not in`` a list of numbers, and ``and``, ``or``, ``not``, also written ``&``, ``|``, ``~`` or ``&&``,
     ``||``, ``!``. Values and types are numpy's: a float32 field is compared with 0.1 rounded to float32, and
-    nothing but ``!=`` holds for NaN. Nothing else is evaluated.
+    nothing but ``!=`` holds for NaN. Arithmetic on integer fields of any width is that of int64, so ``n - 5``
+    is negative where a uint8 n is 3; values of uint64 above its range are refused there, and results beyond it
+    wrap around. Nothing else is evaluated.
 
     Parameters
     ----------
@@ -100,10 +102,15 @@ class _Condition:
         self._python, self._origin = _as_python(text)
 
     def holds(self) -> NDArray[np.bool_]:
+        if not self._python.strip():
+            raise ConfigError(
+                f"{self._argument} is empty; expected a condition as in 'pt > 500 & y == 1', or None for all samples"
+            )
         try:
             tree = ast.parse(self._python, mode="eval")
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            place = (getattr(error, "offset", None) or 1) - 1
+            # 0 or nothing: Python has read on to the end of the text.
+            place = (getattr(error, "offset", None) or len(self._python) + 1) - 1
             what = getattr(error, "msg", None) or str(error)
             raise self._error(what, min(place, len(self._python))) from None
         with np.errstate(all="ignore"):
@@ -161,9 +168,14 @@ class _Condition:
 
     def _number(self, node: ast.expr, depth: int) -> Any:
         value = self._value(node, depth)
-        if isinstance(value, np.ndarray) and value.dtype == np.bool_:
-            return value.astype(np.int64)
-        return value
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "bui":
+            return value
+        if value.dtype == np.uint64 and value.max(initial=0) > np.iinfo(np.int64).max:
+            raise self._refuse(
+                node, f"arithmetic on uint64 values up to {value.max()}, expected at most 2**63 - 1; compare them "
+                "as they are"
+            )  # fmt: skip
+        return value.astype(np.int64, copy=False)
 
     def _arithmetic(self, node: ast.BinOp, depth: int) -> Any:
         left = self._number(node.left, depth + 1)
@@ -172,6 +184,8 @@ class _Condition:
             left = float(left) if isinstance(node.op, ast.Pow) else left  # no endless integers
         try:
             return _ARITHMETIC[type(node.op)](left, right)
+        except OverflowError:
+            raise self._refuse(node, "a number out of range (that of float64, or int64)") from None
         except (ArithmeticError, TypeError, ValueError) as error:
             raise self._refuse(node, str(error)) from None
 
@@ -200,17 +214,19 @@ class _Condition:
         result: Any = True
         left = self._value(node.left, depth + 1)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
-            if isinstance(op, ast.In | ast.NotIn):
-                right = self._listed(right_node)
-                holds = np.isin(left, right, invert=isinstance(op, ast.NotIn))
-            elif type(op) in _COMPARISONS:
-                right = self._value(right_node, depth + 1)
-                try:
+            try:
+                if isinstance(op, ast.In | ast.NotIn):
+                    right = self._listed(right_node)
+                    # Not numpy.isin, which would compare 0.1 with a float32 field as float64.
+                    holds = np.logical_or.reduce([left == each for each in right])
+                    holds = holds if isinstance(op, ast.In) else np.logical_not(holds)
+                elif type(op) in _COMPARISONS:
+                    right = self._value(right_node, depth + 1)
                     holds = _COMPARISONS[type(op)](left, right)
-                except OverflowError as error:
-                    raise self._refuse(right_node, str(error)) from None
-            else:
-                raise self._refuse(node, "'is' compares objects; use == or !=")
+                else:
+                    raise self._refuse(node, "'is' compares objects; use == or !=")
+            except OverflowError as error:
+                raise self._refuse(right_node, str(error)) from None
             result = holds if result is True else np.logical_and(result, holds)
             left = right
         return result

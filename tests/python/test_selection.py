@@ -103,11 +103,13 @@ def test_select_takes_what_numpy_says(
         ("y in (1, pt)", 6, "numbers, not fields"),
         ("y is 1", 1, "compares objects"),
         ("abs(y, pt) > 1", 1, "one argument"),
-        ("9 ** 9 ** 9 ** 9 > pt", 6, "out of range"),
+        ("9 ** 9 ** 9 ** 9 > pt", 6, "a number out of range"),
         ("pt > 1 / 0", 6, "division by zero"),
         ("pt = 5", None, "invalid syntax"),
-        ("pt > ", None, "invalid syntax"),
-        ("", None, "invalid syntax"),
+        ("pt >", 5, "invalid syntax"),
+        ("pt > 500 &", 11, "invalid syntax"),
+        ("pt > 500 and", 13, "invalid syntax"),
+        ("10 ** 5000 < pt", 1, "a number out of range (that of float64, or int64)"),
         ("(" * 500 + "pt" + ")" * 500, None, "nested"),
         ("-" * 400 + "pt > 1", None, "nested more than 100 deep"),
         ("pt > 1\0", None, "null"),
@@ -126,9 +128,37 @@ def test_other_text_is_refused_and_its_place_is_shown(
         assert mark == " " * (4 + column - 1) + "^"
 
 
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_an_empty_text_is_named(paths: list[Path], text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^select is empty; expected a condition as in"):
+        load(paths, select=text)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "int16"])
+def test_arithmetic_on_integers_does_not_wrap(dtype: str) -> None:
+    values = {"n": np.array([0, 3, 7, 100], dtype=dtype)}
+
+    def holds(text: str) -> list[bool]:
+        return list(condition(text, ["n"], values.__getitem__))
+
+    assert holds("n - 5 < 0") == [True, True, False, False]
+    assert holds("abs(n - 5) < 3") == [False, True, True, False]
+    assert holds("-n < -5") == [False, False, True, True]
+    assert holds("n * 3 == 300") == [False, False, False, True]
+    assert holds("n < n + 300") == [True] * 4
+
+
+def test_uint64_beyond_int64_is_compared_but_not_computed_with() -> None:
+    values = {"n": np.array([1, 2**64 - 1], dtype=np.uint64)}
+    assert condition("n > 9223372036854775808", ["n"], values.__getitem__).tolist() == [False, True]
+    with pytest.raises(ConfigError, match="uint64 values up to 18446744073709551615"):
+        condition("n - 1 > 5", ["n"], values.__getitem__)
+
+
 def test_conditions_compare_as_numpy_does() -> None:
     values = {"x": np.array([0.1, np.nan], dtype=np.float32)}
-    assert condition("x == 0.1", ["x"], values.__getitem__).tolist() == [True, False]
+    for text in ("x == 0.1", "x in (7, 0.1)", "not (x not in (0.1,))"):
+        assert condition(text, ["x"], values.__getitem__).tolist() == [True, False]
     assert condition("x != x", ["x"], values.__getitem__).tolist() == [False, True]
 
 
@@ -254,6 +284,7 @@ def test_wrong_samplings_are_named() -> None:
         lambda: sampling.flat("pt", limits=(5, 4)),
         lambda: sampling.flat(("a", "b"), limits=(1, 2)),
         lambda: sampling.flat(("a", "b"), bins=[3]),
+        lambda: sampling.flat("pt", bins=True),
         lambda: sampling.balanced(3),  # type: ignore[arg-type]
     ):
         with pytest.raises(ConfigError):

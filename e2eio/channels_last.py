@@ -7,7 +7,7 @@ import weakref
 from e2eio import _core
 from e2eio.errors import ConfigError
 from e2eio.loader import BatchIterator, Loader
-from e2eio.resume import Progress
+from e2eio.resume import EpochProgress
 
 __all__ = ["ChannelsLast", "channels_last"]
 
@@ -54,6 +54,6 @@ class ChannelsLast(Loader):
         """Batches of the iteration that comes next."""
         return self._of.n_next
 
-    def begin(self, pipeline: _core.Pipeline) -> Progress:
+    def begin(self, pipeline: _core.Pipeline) -> EpochProgress:
         """Start a pipeline on the other loader's next iteration."""
         return self._of.begin(pipeline)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2eio.forms import Wire
 from e2eio.lease import Lease, coo_arrays, wire_array
-from e2eio.options import SAMPLE_ID, checked_fields
+from e2eio.options import SAMPLE_ID, checked_dtype, checked_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,9 +90,9 @@ def assembly_of(
     Raises
     ------
     ConfigError
-        There is no such field, or the framework has no such dtype.
+        There is no such field or dtype, or the framework has no such dtype.
     """
-    framework.check_dtype(dtype)
+    framework.check_dtype(checked_dtype(dtype))
     return BatchAssembly(
         framework,
         fields=checked_fields(dataset, fields),

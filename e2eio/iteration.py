@@ -14,7 +14,7 @@ from e2eio import _core
 from e2eio.delivery import wait_for_batch
 from e2eio.errors import ForkError
 from e2eio.frameworks import Framework
-from e2eio.resume import Progress
+from e2eio.resume import EpochProgress
 
 __all__ = ["BatchIterator", "Origin"]
 
@@ -69,7 +69,7 @@ def _check_interpreter() -> bool:
 
 
 def _late(timeout_s: float) -> TimeoutError:
-    return TimeoutError(f"e2eio.Loader timed out after {timeout_s} seconds; the storage stalls")
+    return TimeoutError(f"e2eio.Loader timed out after {timeout_s:g} seconds; the storage stalls")
 
 
 class Origin(Protocol):
@@ -79,7 +79,7 @@ class Origin(Protocol):
     def n_next(self) -> int:
         """Batches of the iteration that comes next."""
 
-    def begin(self, pipeline: _core.Pipeline) -> Progress:
+    def begin(self, pipeline: _core.Pipeline) -> EpochProgress:
         """Start the pipeline on the iteration that comes next."""
 
     def assemble(self, batch: _core.Batch, framework: Framework) -> Any:
@@ -114,7 +114,7 @@ class BatchIterator(Iterator[Any]):
             threading.RLock()
         )  # held within next(), to which a signal handler may come back
         self._pipeline = pipeline
-        self._progress: Progress | None = None  # until the first batch is asked for
+        self._progress: EpochProgress | None = None  # until the first batch is asked for
         self._n_taken = 0
         self._consumer = 0  # a thread
         _live.add(self)

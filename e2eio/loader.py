@@ -56,7 +56,8 @@ class Loader(Resumable, RankedLoader):
     Thread rule: any thread. Iterators of one loader are independent of each other; threads that share one get
     each batch once. No thread of the core runs before the first batch is asked for. Those of an iterator end
     when it is dropped; after a full epoch they wait for the next one. In a forked child the loader begins anew, its
-    iterators raise ForkError. Pickles as the dataset's paths and the options; the copy begins at the same epoch.
+    iterators raise ForkError. Pickles as the dataset's paths and the options; the copy begins where the original's
+    next iteration would, not in the middle of one that is under way.
 
     Parameters
     ----------
@@ -117,9 +118,10 @@ class Loader(Resumable, RankedLoader):
         Numbers of samples to leave out, or a text file with one a line.
     weights : array_like, Weights, Mix or None
         Draw samples (with replacement) as often as these say: [len(dataset)] numbers, or what
-        :mod:`e2eio.sampling` makes (class balance, flat spectra). A Mix: parts in fixed proportions.
+        :mod:`e2eio.sampling` makes (class balance, flat spectra). A Mix: parts in fixed proportions. Random
+        transforms do the same to a sample each time that it is drawn in one epoch, and something else in the next.
     samples_per_epoch : int or None
-        Of all ranks, with `weights`; None: as many as are selected.
+        Of all ranks, with `weights`; None: as many as are selected, of a Mix as many as its parts have together.
     rank, world_size : int or None
         None: from torch.distributed, Horovod, MPI, JAX or the launcher (torchrun, mpirun, srun), else 0 of 1:
         :func:`e2eio.distributed.detect_ranks`. A group that is set up before the first batch counts. All ranks
@@ -211,7 +213,8 @@ class Loader(Resumable, RankedLoader):
             if memory_limit is None
             else at_least(1, "memory_limit", memory_limit),
         }
-        self._options["prefetch"] = resolve_prefetch(prefetch, batch_size, self._options["threads"])
+        n = self._shares["batch_size"]
+        self._options["prefetch"] = resolve_prefetch(prefetch, n, self._options["threads"])
         self._closed = False
         self._warned = self._warned_slow = False
         self._begin_here()
@@ -244,6 +247,11 @@ class Loader(Resumable, RankedLoader):
             f"Loader({len(self)} batches of {self._shares['batch_size']} from {self.dataset!r}, "
             f"rank {self.rank} of {self.world_size}, {self._options['threads']} threads)"
         )
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Make the next iteration begin at that batch of that epoch; nothing before it is read."""
+        self._settled_ranks()  # a step of all ranks is what the batches count
+        super().seek(epoch, batch)
 
     def _move_to(self, ranks: Ranks) -> None:
         self._share_among(ranks.rank, ranks.world_size)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
+
+import numpy as np
 
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.distributed import share_of_cores
 from e2eio.errors import ConfigError
+from e2eio.integers import as_integer
 from e2eio.transforms import Transform, compile_transforms, transform_key
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "SAMPLE_ID",
     "at_least",
     "channel_indices",
+    "checked_dtype",
     "checked_fields",
     "checked_flag",
     "checked_form",
@@ -33,15 +39,28 @@ SAMPLE_ID = "sample_id"
 #: What a batch of images may be; "wire" is for consumers on a device.
 FORMS = ("dense", "coo", "wire")
 
+# What the core writes images as.
+_DTYPES = ("float32", "float16", "bfloat16")
+
 # Batches made ahead of need, at most: bursts of a consumer are seldom longer.
 _MOST_PREFETCH = 8
 
+# What 64 bits hold, with room to count up from there.
+_MOST = 2**63 - 1
+
 
 def checked_flag(name: str, value: object) -> bool:
-    """Return a bool that is one; strings and numbers are mistakes."""
-    if not isinstance(value, bool):
+    """Return a bool that is one, Python's or numpy's; strings and numbers are mistakes."""
+    if not isinstance(value, bool | np.bool_):
         raise ConfigError(f"{name} is {value!r}; expected True or False")
-    return value
+    return bool(value)
+
+
+def checked_dtype(dtype: object) -> str:
+    """Return the name of a dtype that images come in."""
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}; expected {', '.join(map(repr, _DTYPES))} (a text)")
+    return dtype
 
 
 def checked_form(form: str, layout: str) -> str:
@@ -56,11 +75,14 @@ def checked_form(form: str, layout: str) -> str:
     return form
 
 
-def checked_timeout(timeout: float | None) -> float | None:
+def checked_timeout(timeout: object) -> float | None:
     """Return seconds above 0, or None."""
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"timeout is {timeout}; expected seconds above 0, or None")
-    return timeout
+    if timeout is None:
+        return None
+    seconds = float(timeout) if isinstance(timeout, Real) else math.nan
+    if isinstance(timeout, bool) or not seconds > 0:
+        raise ConfigError(f"timeout is {timeout!r}; expected seconds above 0, or None")
+    return seconds
 
 
 def resolve_prefetch(prefetch: int | Literal["auto"], batch_size: int, threads: int) -> int:
@@ -73,11 +95,14 @@ def resolve_prefetch(prefetch: int | Literal["auto"], batch_size: int, threads: 
     return at_least(1, "prefetch", prefetch)
 
 
-def at_least(least: int, name: str, value: object) -> int:
-    """Return an integer that is no smaller than `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def at_least(least: int, name: str, value: object, most: int | None = _MOST) -> int:
+    """Return an integer, Python's or numpy's, that is no smaller than `least` and not above `most`."""
+    number = as_integer(value)
+    if number is None or number < least:
         raise ConfigError(f"{name} is {value!r}; expected an integer of at least {least}")
-    return value
+    if most is not None and number > most:
+        raise ConfigError(f"{name} is {value!r}; expected an integer of at most {most}")
+    return number
 
 
 def resolve_threads(threads: int | Literal["auto"]) -> int:
@@ -89,7 +114,7 @@ def resolve_threads(threads: int | Literal["auto"]) -> int:
 
 def plan_key(digest: str, seed: int, part: int | None = None) -> int:
     """Return the key of the permutations: a function of the samples and the seed, and of a mixture's part."""
-    text = f"e2eio-plan-1\n{digest}\n{at_least(0, 'seed', seed)}\n"
+    text = f"e2eio-plan-1\n{digest}\n{at_least(0, 'seed', seed, most=None)}\n"
     text += "" if part is None else f"part {part}\n"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -120,14 +145,13 @@ def channel_indices(dataset: Dataset, channels: Sequence[str | int] | None) -> l
         return list(range(len(names)))
     if isinstance(channels, str):
         raise ConfigError(f"channels is {channels!r}; expected a sequence, as in [{channels!r}]")
-    indices = []
+    indices: list[int] = []
     for channel in channels:
+        number = as_integer(channel)
         if isinstance(channel, str) and channel in names:
             indices.append(names.index(channel))
-        elif (
-            isinstance(channel, int) and not isinstance(channel, bool) and 0 <= channel < len(names)
-        ):
-            indices.append(channel)
+        elif number is not None and 0 <= number < len(names):
+            indices.append(number)
         else:
             raise ConfigError(
                 f"unknown channel: found {channel!r}; expected one of {', '.join(names)}, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -74,7 +74,7 @@ def sample_order(dataset: Dataset, options: OrderOptions) -> SampleOrder:
     ConfigError
         They are wrong, or do not fit each other or the dataset.
     """
-    _check(options)
+    options = _checked(options)
     ids = selected_ids(dataset, options.select, options.exclude)
     n_selected = len(dataset) if ids is None else len(ids)
     n_places = n_selected
@@ -85,7 +85,7 @@ def sample_order(dataset: Dataset, options: OrderOptions) -> SampleOrder:
         "seed": options.seed,
         "shuffle": options.shuffle,
         "plan": _VERSION,
-        "length": n_places,
+        "length": 0,
         "selection": None if ids is None else f"{n_selected} samples, {_digest(ids, '<i8')}",
         "weights": None,
     }
@@ -102,11 +102,15 @@ def sample_order(dataset: Dataset, options: OrderOptions) -> SampleOrder:
         core = _plain(dataset, options.shuffle, n_selected, key)
     if ids is not None and not isinstance(options.weights, Mix):
         core = core.selected(ids)
+    description["length"] = core.n_places  # of a mixture only its parts say
     is_plain = ids is None and options.weights is None and isinstance(options.shuffle, bool)
     return SampleOrder(core, description, (bool(options.shuffle), key) if is_plain else None)
 
 
-def _check(options: OrderOptions) -> None:
+def _checked(options: OrderOptions) -> OrderOptions:
+    shuffle: object = options.shuffle
+    if isinstance(shuffle, np.bool_):
+        options = replace(options, shuffle=bool(shuffle))
     if not isinstance(options.shuffle, bool) and options.shuffle != "window":
         raise ConfigError(f"shuffle is {options.shuffle!r}; expected True, False or 'window'")
     if options.samples_per_epoch is not None and options.weights is None:
@@ -120,6 +124,7 @@ def _check(options: OrderOptions) -> None:
             f"shuffle is {options.shuffle!r} with weights; expected True: samples are drawn at random "
             "from all that are selected"
         )
+    return replace(options, seed=at_least(0, "seed", options.seed, most=None))
 
 
 def _plain(dataset: Dataset, shuffle: Shuffle, n: int, key: int) -> _core.Order:

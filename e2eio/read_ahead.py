@@ -8,7 +8,7 @@ from typing import Any
 
 from e2eio.frameworks import Framework
 from e2eio.iteration import BatchIterator
-from e2eio.resume import Progress
+from e2eio.resume import EpochProgress
 
 __all__ = ["ReadAhead"]
 
@@ -30,7 +30,9 @@ class ReadAhead(Iterator[Any]):
         self._batches = batches
         if framework is not None:
             batches.framework = framework
-        self._used: Progress | None = None  # what the loader's state tells; from the first batch on
+        self._used: EpochProgress | None = (
+            None  # what the loader's state tells; from the first batch on
+        )
         self._n_used = 0
 
     def __len__(self) -> int:

@@ -9,12 +9,12 @@ from e2eio.errors import StateError
 from e2eio.options import at_least, checked_flag
 from e2eio.plan import SampleOrder, digest_of
 
-__all__ = ["Progress", "Resumable"]
+__all__ = ["EpochProgress", "Resumable"]
 
 _FORMAT = 1
 
 
-class Progress:
+class EpochProgress:
     """How far one iteration has come: counts what was delivered, not what is being made.
 
     Thread rule: as the iterator's.
@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, plan: _core.EpochPlan, epoch: int, begin: int) -> None:
         self._plan = plan
-        self._epoch = epoch
+        self.epoch = epoch
         self._begin = begin
         self._n_batches = plan.n_batches(begin)
         self._n_delivered = 0
@@ -47,8 +47,8 @@ class Progress:
     def place(self) -> tuple[int, int]:
         """Epoch and position from which to go on."""
         if self._ended:
-            return self._epoch + 1, 0
-        return self._epoch, self._plan.place_after(self._n_delivered, self._begin)
+            return self.epoch + 1, 0
+        return self.epoch, self._plan.place_after(self._n_delivered, self._begin)
 
 
 class Resumable:
@@ -63,13 +63,15 @@ class Resumable:
         self._order = order
         self._shares: dict[str, Any] = {
             "batch_size": at_least(1, "batch_size", batch_size),
-            "rank": rank,
-            "world_size": world_size,
+            "rank": at_least(0, "rank", rank),
+            "world_size": at_least(1, "world_size", world_size),
             "drop_last": checked_flag("drop_last", drop_last),
         }
         self._plan = _core.EpochPlan(order.core, **self._shares)
         self._next = (0, 0)  # epoch and position
-        self._progress: Progress | None = None  # of the latest iterator, if nothing came after it
+        self._progress: EpochProgress | None = (
+            None  # of the latest iterator, if nothing came after it
+        )
 
     def _share_among(self, rank: int, world_size: int) -> None:
         """Take the share of another rank, before the first batch."""
@@ -81,9 +83,12 @@ class Resumable:
 
         Where :meth:`load_state_dict` has just set this very epoch, the iteration still goes on in its middle.
         """
-        if at_least(0, "epoch", epoch) != self._next[0]:
+        epoch = at_least(0, "epoch", epoch)
+        if epoch != self._next[0]:
             self._next = (epoch, 0)
-        if self._progress is not None and not self._progress.active:
+        # An iterator of another epoch, held or not, is not what comes next.
+        now = self._progress
+        if now is not None and not (now.active and now.epoch == epoch):
             self._progress = None
 
     @property
@@ -111,14 +116,14 @@ class Resumable:
         """Batches of the iteration that comes next."""
         return self._plan.n_batches(self._next[1])
 
-    def begin(self, pipeline: _core.Pipeline) -> Progress:
+    def begin(self, pipeline: _core.Pipeline) -> EpochProgress:
         """Start a pipeline on the iteration that comes next, and return its progress.
 
         Called for an iterator's first batch: frameworks also make iterators that they only look at, and call
         :meth:`set_epoch` after ``iter()``.
         """
         pipeline.start(*self._next)
-        self._progress = Progress(self._plan, *self._next)
+        self._progress = EpochProgress(self._plan, *self._next)
         self._next = (self._next[0] + 1, 0)
         return self._progress
 
@@ -204,7 +209,8 @@ def _checked(state: object, known: dict[str, Any]) -> tuple[int, int]:
     epoch, position = state.get("epoch", -1), state["position"]
     if not (_is_count(epoch) and _is_count(position)) or position > known["length"]:
         raise StateError(
-            f"damaged state: epoch {epoch!r}, position {position!r} of {known['length']} samples"
+            f"damaged state: epoch {epoch!r}, position {position!r} of {known['length']} samples; expected "
+            "integers of at least 0, the position at most the number of samples"
         )
     return epoch, position
 
@@ -214,4 +220,4 @@ def _plain(value: object) -> int | str:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2eio.errors import ConfigError
+from e2eio.integers import as_integer
 
 __all__ = ["Mix", "Weights", "balanced", "flat", "mix"]
 
@@ -101,7 +102,7 @@ def flat(
         raise ConfigError(
             f"flat: found {names!r} with limits={limits}; expected one field, or edges instead of limits"
         )
-    whole = isinstance(bins, int)
+    whole = as_integer(bins) is not None
     if not whole and len(names) > 1 and len(tuple(bins)) != len(names):  # type: ignore[arg-type]
         raise ConfigError(
             f"flat: bins={bins!r} of {len(names)} fields; expected one entry per field"
@@ -252,10 +253,11 @@ def _classes(name: str, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _checked_bins(bins: object) -> int | tuple[float, ...]:
-    if isinstance(bins, int) and not isinstance(bins, bool):
-        if not 1 <= bins <= _MOST_BINS:
+    number = as_integer(bins)
+    if number is not None:
+        if not 1 <= number <= _MOST_BINS:
             raise ConfigError(f"flat: bins={bins}; expected 1 to {_MOST_BINS}")
-        return bins
+        return number
     try:
         edges = tuple(float(edge) for edge in bins)  # type: ignore[attr-defined]
     except (TypeError, ValueError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from e2eio.errors import ConfigError
+from e2eio.integers import as_integer
 
 __all__ = [
     "PerChannel",
@@ -92,9 +93,10 @@ def checked_probability(name: str, value: object) -> float:
 
 def checked_integer(name: str, value: object, least: int, most: int) -> int:
     """Return an integer within bounds."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+    number = as_integer(value)
+    if number is None or not least <= number <= most:
         raise ConfigError(f"{name} is {value!r}; expected an integer from {least} to {most}")
-    return value
+    return number
 
 
 def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:

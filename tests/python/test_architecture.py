@@ -37,6 +37,7 @@ CPP_ROOMS: dict[str, set[str]] = {
 _LOW = {"errors", "schema"}
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "integers": set(),
     "progress": {"errors"},
     "schema": {"errors", "_core"},
     "presets": _LOW,
@@ -47,13 +48,13 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "forms": set(),
     "frameworks": {"errors", "lease", "forms"},
     "distributed": {"errors"},
-    "options": {*_LOW, "dataset", "distributed", "transforms", "_core"},
+    "options": {*_LOW, "integers", "dataset", "distributed", "transforms", "_core"},
     "expressions": {"errors"},
     "selection": {"errors", "expressions", "dataset"},
-    "sampling": {"errors"},
+    "sampling": {"errors", "integers"},
     "plan": {"errors", "dataset", "options", "sampling", "selection", "_core"},
     "resume": {"errors", "options", "plan", "_core"},
-    "transforms": {*_LOW, "manifest"},
+    "transforms": {*_LOW, "integers", "manifest"},
     "delivery": {"dataset", "forms", "frameworks", "lease", "options", "_core"},
     "iteration": {*_LOW, "delivery", "frameworks", "resume", "_core"},
     "loader": {

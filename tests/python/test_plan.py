@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -174,6 +175,53 @@ def test_mixtures_agree_and_keep_their_proportions(
     for begin in range(0, n_places - block + 1, block):
         counts = np.bincount(part_of[begin : begin + block], minlength=len(shares))
         assert counts.tolist() == shares
+
+
+def _any_order(draw: random.Random, number: int) -> _core.Order:
+    n, key = draw.randrange(1, 120), draw.randrange(2**64)
+    base = [_core.Order.in_file_order(n), _core.Order.shuffled(n, key)]
+    base.append(_core.Order.windowed(n, key, draw.randrange(1, 10)))
+    if number % 6 < 3:
+        return base[number % 6]
+    n_places = draw.randrange(1, 300)
+    if number % 6 == 3:
+        weights = np.array([draw.randrange(1, 9) for _ in range(n)], dtype=np.uint64)
+        return _core.Order.weighted(weights, key, n_places)
+    if number % 6 == 4:
+        return base[draw.randrange(3)].selected(np.arange(n) * 3)
+    parts = [base[1], base[2].selected(np.arange(n) + n)]
+    return _core.Order.mixed(parts, [draw.randrange(1, 5), 2], n_places)
+
+
+def test_1000_cuts_of_every_kind_of_order_go_on_exactly() -> None:
+    draw = random.Random(9)
+    for cut in range(6000):
+        order, epoch = _any_order(draw, cut), draw.randrange(5)
+        n = order.n_places
+        whole = order.ids(epoch, 0, n).tolist()
+        begin = 0
+        for run in range(2):  # before the cut, and after it
+            world_size, batch_size = draw.randrange(1, 5), draw.randrange(1, 30)
+            plans = [
+                _core.EpochPlan(
+                    order, batch_size=batch_size, rank=rank, world_size=world_size, drop_last=False
+                )
+                for rank in range(world_size)
+            ]
+            n_batches = plans[0].n_batches(begin)
+            assert {plan.n_batches(begin) for plan in plans} == {n_batches}
+            n_steps = draw.randrange(n_batches + 1) if run == 0 else n_batches
+            got = [
+                number
+                for step in range(n_steps)
+                for plan in plans
+                for number in plan.batch_ids(epoch, step, begin).tolist()
+            ]
+            assert got == [whole[(begin + i) % n] for i in range(len(got))], cut
+            after = plans[0].place_after(n_steps, begin)
+            assert 0 <= len(got) - (after - begin) < world_size
+            begin = after
+        assert begin == n
 
 
 def test_orders_refuse_what_is_not_there() -> None:

@@ -14,11 +14,11 @@ __all__ = ["ChannelsLast", "channels_last"]
 
 def channels_last(loader: Loader) -> Loader:
     """Return the loader itself if its layout is NHWC, else one that decodes its epochs into that layout."""
-    if loader._options["form"] != "dense":
+    if loader.options["form"] != "dense":
         raise ConfigError(
-            f"form is {loader._options['form']!r}; expected 'dense': lists of pixels have no layout"
+            f"form is {loader.options['form']!r}; expected 'dense': lists of pixels have no layout"
         )
-    return loader if loader._options["layout"] == "NHWC" else ChannelsLast(loader)
+    return loader if loader.options["layout"] == "NHWC" else ChannelsLast(loader)
 
 
 class ChannelsLast(Loader):
@@ -32,7 +32,7 @@ class ChannelsLast(Loader):
     def __init__(self, loader: Loader) -> None:
         self.__dict__.update(loader.__dict__)
         self._of = loader
-        self._options = {**loader._options, "layout": "NHWC"}
+        self._options = {**self._options, "layout": "NHWC"}
         n, channels, height, width = loader.last_batch_shape
         self.last_batch_shape = (n, height, width, channels)
         self._idle: list[_core.Pipeline] = []
@@ -43,8 +43,9 @@ class ChannelsLast(Loader):
     def host_batches(self) -> BatchIterator:
         """Return the next epoch of both."""
         self._of.check_usable()
-        self._of._compare_once()
-        self._compared, self._plan = True, self._of._plan
+        self._of._compare_if_due()
+        self._ranks, self._plan = self._of._ranks, self._of._plan
+        self._settled, self._due = True, None
         iterator = super().host_batches()
         self._of._latest = self._latest
         return iterator

@@ -64,7 +64,8 @@ def global_batches(loader: Loader, mesh_or_sharding: Any, *, depth: int = 2) -> 
     loader : Loader
         Of any framework (``framework="jax"`` needs no other package), ``form="dense"``, with this process's share:
         ``rank=jax.process_index(), world_size=jax.process_count()``, or in general those of :func:`process_share`. Without
-        them, a Loader looks for torch.distributed and launchers, which TPU hosts have not.
+        them, a Loader takes the former by itself once ``jax.distributed`` is initialised, if neither torch.distributed
+        nor MPI runs in the process.
     mesh_or_sharding : jax.sharding.Mesh or jax.sharding.Sharding
         A mesh of one axis, which the batch is split over, or a sharding of the first axis, as
         ``NamedSharding(mesh, PartitionSpec("batch"))``.
@@ -79,6 +80,9 @@ def global_batches(loader: Loader, mesh_or_sharding: Any, *, depth: int = 2) -> 
 
     Raises
     ------
+    PlanMismatchError, RankMissingError
+        When an iteration begins, on all processes: they would load different things, or some do not come. Compared once,
+        and again after a state was loaded, through ``jax.distributed``, where the sharding is one over all processes.
     ConfigError
         The loader's rank and world_size are not those of the sharding; or `batch_size`, or the size of the last,
         smaller batch, does not divide by the number of parts that a process's devices hold: nothing is padded, so pass
@@ -113,6 +117,8 @@ class GlobalBatches:
         return len(self._loader)
 
     def __iter__(self) -> GlobalBatchIterator:
+        if adapter.spans_all_processes(self._sharding):
+            self._loader.check_processes(*adapter.process_index_and_count())
         iterator = GlobalBatchIterator(self._loader, self._sharding, self._depth)
         self._iterators.add(iterator)
         return iterator
@@ -197,7 +203,7 @@ class GlobalBatchIterator(Iterator[Any]):
 
 def _check_share(loader: Loader, sharding: adapter.Sharding) -> None:
     rank, world_size, n_parts = adapter.shares_of(sharding)
-    form, batch_size = loader._options["form"], loader._shares["batch_size"]
+    form, batch_size = loader.options["form"], loader.options["batch_size"]
     if form != "dense":
         raise ConfigError(
             f"form is {form!r}; expected 'dense': lists of pixels differ in length between processes"

@@ -31,9 +31,9 @@ from e2eio.options import (
     transform_options,
 )
 from e2eio.plan import OrderOptions, sample_order
-from e2eio.resume import Resumable
+from e2eio.resume import Progress, Resumable
 from e2eio.sampling import Mix, Weights
-from e2eio.transforms import Transform
+from e2eio.transforms import Transform, transforms_text
 
 __all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
 
@@ -125,7 +125,8 @@ class Loader(Resumable, RankedLoader):
     rank, world_size : int or None
         None: from torch.distributed, Horovod, MPI, JAX or the launcher (torchrun, mpirun, srun), else 0 of 1:
         :func:`e2eio.distributed.detect_ranks`. A group that is set up before the first batch counts. All ranks
-        then compare, once and before the first batch, what they are about to load. Give 0 and 1 for a loader
+        then compare, before the first batch and the first after a state was loaded, what they are about to load.
+        Give 0 and 1 for a loader
         that one rank alone iterates, or that gives every rank all samples.
     timeout : float or None
         Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
@@ -268,7 +269,7 @@ class Loader(Resumable, RankedLoader):
         return device_batches(
             batches,
             self._device,
-            image=image if self._assembly.as_dict else self.fields.index(image),
+            image=image if self.as_dict else self.fields.index(image),
             channels_last=self._arguments["layout"] == "NHWC",
             pageable=self._arguments["pin_memory"] is False,
         )
@@ -276,7 +277,7 @@ class Loader(Resumable, RankedLoader):
     def host_batches(self) -> BatchIterator:
         """Return the next epoch in host memory, whatever the device: in wire form if there is one."""
         self.check_usable()
-        self._compare_once()
+        self._compare_if_due()
         try:
             pipeline = self._idle.pop()
         except IndexError:
@@ -286,10 +287,35 @@ class Loader(Resumable, RankedLoader):
         self._iterators.add(iterator)
         return iterator
 
+    def begin(self, pipeline: _core.Pipeline) -> Progress:
+        """Start a pipeline on the next iteration; a state may have been loaded since ``iter()``."""
+        self._compare_if_due()
+        return super().begin(pipeline)
+
+    def _state_loaded(self) -> None:
+        self._compare_anew()
+
+    def _delivered(self) -> dict[str, str]:
+        # As it was asked for: the form of a rank with a card differs from that of one without.
+        asked = {name: self._arguments[name] for name in ("dtype", "layout", "form")}
+        return {
+            "fields": ", ".join(self.fields),
+            "channels": ", ".join(self.dataset.channels[i] for i in self._options["channels"]),
+            **asked,
+            "transforms": transforms_text(
+                self._arguments["transforms"], self._options["transforms"]
+            ),
+        }
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of what a batch holds, in order."""
         return self._assembly.fields
+
+    @property
+    def as_dict(self) -> bool:
+        """Whether batches are dicts, else tuples in the order of `fields`."""
+        return self._assembly.as_dict
 
     def check_usable(self) -> None:
         """Raise if the loader is closed; in a forked child, begin anew without the parent's threads."""

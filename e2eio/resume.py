@@ -150,7 +150,7 @@ class Resumable:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on where a state was taken.
+        """Let the next iteration go on where a state was taken; on all ranks, which are compared before it.
 
         World size, batch size, number of threads, transforms and form may be others: what all ranks together deliver
         is the rest of the same global order. Random transforms are functions of the sample, so they are the same, too.
@@ -167,9 +167,20 @@ class Resumable:
         """
         self._next = _checked(state, self._order.description)
         self._progress = None
+        self._state_loaded()
+
+    def _state_loaded(self) -> None:
+        """Do what a loader has to once a state was loaded."""
+
+    def _delivered(self) -> dict[str, str]:
+        """Return what is made of the samples: of no concern to states, which may be loaded with another."""
+        return {}
 
     def plan_description(self) -> dict[str, int | float | str | bool | None]:
-        """Return everything that the ranks of a job have to agree on, as epoch and position are now."""
+        """Return everything that the ranks of a job have to agree on, as epoch and position are now.
+
+        What is loaded, too (fields, channels, dtype, layout, form, transforms), which is no part of a state.
+        """
         epoch, position = self._next if self._progress is None else self._progress.place
         return {
             **self._order.description,
@@ -177,6 +188,7 @@ class Resumable:
             "n_batches": self._plan.n_batches(position),
             "epoch": epoch,
             "position": position,
+            **self._delivered(),
         }
 
     def plan_digest(self) -> str:

@@ -45,12 +45,15 @@ def device_loader(loader: Loader, device: Any, **kwargs: Any) -> DeviceLoader:
     ------
     ConfigError
         The loader's form is not "dense".
+    PlanMismatchError, RankMissingError
+        At the first batch, where torch.distributed or MPI connects `world_size` processes: they would load different
+        things, or some do not come.
     MissingDependencyError
         torch_xla is not installed.
     """
-    if loader._options["form"] != "dense":
+    if loader.options["form"] != "dense":
         raise ConfigError(
-            f"form is {loader._options['form']!r}; expected 'dense': torch_xla sends tensors of one shape"
+            f"form is {loader.options['form']!r}; expected 'dense': torch_xla sends tensors of one shape"
         )
     try:
         parallel_loader = import_module("torch_xla.distributed.parallel_loader")
@@ -85,6 +88,7 @@ class DeviceLoader:
         self._loader.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
+        self._loader.check_processes()  # not in torch_xla's thread, which would keep the error until the end
         epoch = HostEpoch(self._loader)
         parallel = self._parallel_loader(epoch, [self._device], **self._kwargs)
         try:

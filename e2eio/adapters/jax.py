@@ -36,6 +36,7 @@ __all__ = [
     "process_index_and_count",
     "scalar",
     "shares_of",
+    "spans_all_processes",
 ]
 
 
@@ -193,6 +194,12 @@ def shares_of(sharding: jax.sharding.Sharding) -> tuple[int, int, int]:
             "expected the devices of each process to hold as much of it as those of any other"
         )
     return shares.index(own), len(shares), len(own)
+
+
+def spans_all_processes(sharding: jax.sharding.Sharding) -> bool:
+    """Return whether every process of the job has a device of the sharding."""
+    devices: Any = sharding.device_set
+    return len({device.process_index for device in devices}) == int(jax.process_count())
 
 
 def global_array(sharding: jax.sharding.Sharding, local: NDArray[Any]) -> jax.Array:

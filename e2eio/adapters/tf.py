@@ -123,10 +123,10 @@ def dataset(loader: Loader) -> tf.data.Dataset:
 
 def _signature(loader: Loader) -> Any:
     image_shape = loader.last_batch_shape[1:]
-    n = loader._shares["batch_size"] if loader._shares["drop_last"] else None
+    n = loader.options["batch_size"] if loader.options["drop_last"] else None
     schema = loader.dataset.schema
     specs = {field.name: tf.TensorSpec((n,), field.dtype) for field in schema.scalars}
     specs[SAMPLE_ID] = tf.TensorSpec((n,), "int64")
-    specs[schema.image.name] = tf.TensorSpec((n, *image_shape), loader._options["dtype"])
+    specs[schema.image.name] = tf.TensorSpec((n, *image_shape), loader.options["dtype"])
     chosen = {name: specs[name] for name in loader.fields}
-    return chosen if loader._assembly.as_dict else tuple(chosen.values())
+    return chosen if loader.as_dict else tuple(chosen.values())

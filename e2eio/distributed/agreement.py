@@ -12,7 +12,15 @@ from e2eio.distributed.exchange import Exchange, open_exchange
 from e2eio.distributed.waiting import wait_until
 from e2eio.errors import ConfigError, PlanMismatchError, RankMissingError
 
-__all__ = ["CHECK_TIMEOUT_S", "check_agreement", "check_timeout_s", "compare", "ranks_text"]
+__all__ = [
+    "CHECK_TIMEOUT_S",
+    "LOADED",
+    "START",
+    "check_agreement",
+    "check_timeout_s",
+    "compare",
+    "ranks_text",
+]
 
 #: Seconds that ranks wait for each other, unless E2EIO_CHECK_TIMEOUT says otherwise.
 CHECK_TIMEOUT_S = 300.0
@@ -24,6 +32,17 @@ _GONE = ""  # the report of a rank that has stopped waiting
 _ALONE = (
     "a loader that not all ranks iterate, as for validation on rank 0, takes rank=0, world_size=1"
 )
+
+#: Why ranks are compared: a loader's first batch, or the first after a state was loaded.
+START, LOADED = "start", "loaded"
+
+_WHEN = {START: "before the first batch", LOADED: "before the first batch after load_state_dict"}
+_WHY = {
+    START: _ALONE,
+    LOADED: "load_state_dict was called on this rank, and has to be called on all ranks, with the same state, before "
+    "the same iteration: a rank that has not loaded it does not come, and would get other batches, and another number "
+    "of them",
+}
 
 
 def check_timeout_s() -> float:
@@ -50,6 +69,7 @@ def check_agreement(
     rank: int,
     world_size: int,
     timeout_s: float | None = None,
+    occasion: str = START,
 ) -> bool:
     """Compare what all ranks are about to do; all ranks call it, in the same order.
 
@@ -65,6 +85,8 @@ def check_agreement(
         The ranks to compare; those of the group, MPI world or JAX job that connects them.
     timeout_s : float or None
         How long to wait for the other ranks; None: :func:`check_timeout_s`; 0: do not compare.
+    occasion : {"start", "loaded"}
+        Why the ranks are compared, for what is said of ranks that do not come.
 
     Returns
     -------
@@ -90,7 +112,14 @@ def check_agreement(
     exchange = open_exchange(rank, world_size)
     if exchange is None:
         return False
-    compare(exchange, description, rank=rank, world_size=world_size, timeout_s=timeout_s)
+    compare(
+        exchange,
+        description,
+        rank=rank,
+        world_size=world_size,
+        timeout_s=timeout_s,
+        occasion=occasion,
+    )
     return True
 
 
@@ -101,29 +130,37 @@ def compare(
     rank: int,
     world_size: int,
     timeout_s: float,
+    occasion: str = START,
 ) -> None:
     """Do what :func:`check_agreement` does, through this exchange."""
     text = json.dumps(dict(description), sort_keys=True)
     try:
         if rank == 0:
-            verdict = _collect(exchange, text, world_size, timeout_s)
+            verdict = _collect(exchange, text, world_size, timeout_s, occasion)
             exchange.answer(json.dumps(verdict))
         else:
-            verdict = _ask(exchange, text, rank, timeout_s)
+            verdict = _ask(exchange, text, rank, timeout_s, occasion)
     except RuntimeError as error:  # of torch's store, of MPI and of JAX alike
         raise RankMissingError(
             f"rank {rank} lost the other ranks while they compared what they load: {error}; look for the first "
             "error among the messages of all ranks"
         ) from error
-    _raise_unless_agreed(verdict, timeout_s)
+    _raise_unless_agreed(verdict, timeout_s, occasion)
 
 
-def _collect(exchange: Exchange, own: str, world_size: int, timeout_s: float) -> dict[str, Any]:
+def _collect(
+    exchange: Exchange, own: str, world_size: int, timeout_s: float, occasion: str
+) -> dict[str, Any]:
     def missing() -> list[int]:
         reports = exchange.reports()
         return [rank for rank in range(1, world_size) if reports.get(rank, _GONE) == _GONE]
 
-    _wait(lambda: not missing(), timeout_s, lambda: f"rank 0 waits for {ranks_text(missing())}")
+    _wait(
+        lambda: not missing(),
+        timeout_s,
+        lambda: f"rank 0 waits for {ranks_text(missing())}",
+        occasion,
+    )
     absent = missing()
     if absent:
         return {"missing": absent}
@@ -131,7 +168,9 @@ def _collect(exchange: Exchange, own: str, world_size: int, timeout_s: float) ->
     return {"differences": _differences({rank: json.loads(t) for rank, t in texts.items()})}
 
 
-def _ask(exchange: Exchange, text: str, rank: int, timeout_s: float) -> dict[str, Any]:
+def _ask(
+    exchange: Exchange, text: str, rank: int, timeout_s: float, occasion: str
+) -> dict[str, Any]:
     answers: list[str] = []
 
     def answered() -> bool:
@@ -141,20 +180,21 @@ def _ask(exchange: Exchange, text: str, rank: int, timeout_s: float) -> dict[str
         return bool(answers)
 
     exchange.report(text)
-    if not _wait(answered, timeout_s + _ANSWER_S, lambda: f"rank {rank} waits for rank 0"):
+    who = f"rank {rank} waits for rank 0"
+    if not _wait(answered, timeout_s + _ANSWER_S, lambda: who, occasion):
         exchange.report(_GONE)
         return {"missing": [0]}
     verdict: dict[str, Any] = json.loads(answers[0])
     return verdict
 
 
-def _wait(done: Any, timeout_s: float, who: Any) -> bool:
+def _wait(done: Any, timeout_s: float, who: Any, occasion: str) -> bool:
     if wait_until(done, min(_SAY_S, timeout_s)):
         return True
     if timeout_s <= _SAY_S:
         return False
     warnings.warn(
-        f"{who()} since {_SAY_S:.0f} s, to compare what they load before the first batch; {_ALONE}",
+        f"{who()} since {_SAY_S:.0f} s, to compare what they load {_WHEN[occasion]}; {_WHY[occasion]}",
         stacklevel=5,
     )
     return wait_until(done, timeout_s - _SAY_S)
@@ -174,12 +214,12 @@ def _differences(descriptions: Mapping[int, Mapping[str, Any]]) -> dict[str, dic
     return found
 
 
-def _raise_unless_agreed(verdict: Mapping[str, Any], timeout_s: float) -> None:
+def _raise_unless_agreed(verdict: Mapping[str, Any], timeout_s: float, occasion: str) -> None:
     missing = verdict.get("missing", [])
     if missing:
         raise RankMissingError(
-            f"{ranks_text(missing)} did not come within {timeout_s:g} s to compare what is loaded, before the first "
-            f"batch; {_ALONE}; for slow ranks raise E2EIO_CHECK_TIMEOUT (seconds)",
+            f"{ranks_text(missing)} did not come within {timeout_s:g} s to compare what is loaded, "
+            f"{_WHEN[occasion]}; {_WHY[occasion]}; for slow ranks raise E2EIO_CHECK_TIMEOUT (seconds)",
             missing,
         )
     differences = verdict.get("differences", {})
@@ -191,7 +231,7 @@ def _raise_unless_agreed(verdict: Mapping[str, Any], timeout_s: float) -> None:
         raise PlanMismatchError(
             "the ranks would load different things, and their batches would not fit together:\n"
             + "\n".join(lines)
-            + "\nexpected the same on all ranks: give all of them the same dataset, seed, epoch and options; "
+            + "\nexpected the same on all ranks: give all of them the same dataset, seed, epoch, state and options; "
             + _ALONE,
             differences,
         )

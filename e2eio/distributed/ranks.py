@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from typing import Any, NamedTuple
@@ -17,7 +18,9 @@ from e2eio.distributed.launchers import (
 )
 from e2eio.errors import ConfigError
 
-__all__ = ["Ranks", "detect_ranks", "share_of_cores"]
+__all__ = ["Ranks", "detect_ranks", "running_place", "share_of_cores"]
+
+_OWN = ("E2EIO_RANK", "E2EIO_WORLD_SIZE")
 
 
 class Ranks(NamedTuple):
@@ -73,14 +76,15 @@ def detect_ranks(rank: int | None = None, world_size: int | None = None) -> Rank
     Raises
     ------
     ConfigError
-        Only one of a pair is given, or they do not fit each other.
+        Only one of a pair is given, they do not fit each other, or ``E2EIO_RANK`` and ``E2EIO_WORLD_SIZE`` are other
+        than those of the group of 3 to 6 that runs. (0 of 1 goes with any group: all samples for every rank.)
 
     Examples
     --------
     >>> detect_ranks(1, 4).rank
     1
     """
-    place = _given(rank, world_size) or _running() or from_launcher()
+    place = _given(rank, world_size) or _own_variables() or running_place() or from_launcher()
     if place is None:
         place = Place(0, 1, Local(), "single process")
     local = _local_override() or place.local or local_place()
@@ -115,18 +119,42 @@ def _cores_of_node(usable: int) -> int:
 
 
 def _given(rank: int | None, world_size: int | None) -> Place | None:
-    if (rank is None) != (world_size is None):
-        raise ConfigError(f"rank is {rank} and world_size is {world_size}; give both or neither")
-    if rank is not None and world_size is not None:
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank is {rank}; expected 0 to {world_size - 1} (world_size - 1)")
-        return Place(rank, world_size, Local(), "arguments")
-    names = ("E2EIO_RANK", "E2EIO_WORLD_SIZE")
-    if all(name not in os.environ for name in names):
+    if rank is None and world_size is None:
         return None
-    if any(name not in os.environ for name in names):
-        raise ConfigError(f"one of {' and '.join(names)} is set; set both or neither")
-    return Place(*checked_pair(*names), Local(), names[0])
+    if rank is None or world_size is None:
+        raise ConfigError(f"rank is {rank} and world_size is {world_size}; give both or neither")
+    number, size = _integer("rank", rank), _integer("world_size", world_size)
+    if size < 1:
+        raise ConfigError(
+            f"rank is {number} and world_size is {size}; expected a world_size of at least 1 and a rank below it"
+        )
+    if not 0 <= number < size:
+        raise ConfigError(f"rank is {number}; expected 0 to {size - 1} (world_size - 1)")
+    return Place(number, size, Local(), "arguments")
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # numpy's integers, too
+    except TypeError:
+        pass
+    raise ConfigError(f"{name} is {value!r}; expected an integer, or None to find it out")
+
+
+def _own_variables() -> Place | None:
+    if all(name not in os.environ for name in _OWN):
+        return None
+    if any(name not in os.environ for name in _OWN):
+        raise ConfigError(f"one of {' and '.join(_OWN)} is set; set both or neither")
+    own = Place(*checked_pair(*_OWN), Local(), _OWN[0])
+    group = running_place()
+    if group is not None and own.world_size > 1 and own[:2] != group[:2]:
+        raise ConfigError(
+            f"{_OWN[0]} says {own.rank} of {own.world_size}, {group.source} says {group.rank} of {group.world_size}; "
+            f"unset {' and '.join(_OWN)} on all ranks, or pass rank= and world_size= to the loader"
+        )
+    return own
 
 
 def _local_override() -> Local:
@@ -134,7 +162,8 @@ def _local_override() -> Local:
     return Local(*checked_pair(*names)) if all(name in os.environ for name in names) else Local()
 
 
-def _running() -> Place | None:
+def running_place() -> Place | None:
+    """Return the place in the group that runs in this process; None: there is none."""
     return _torch() or _horovod() or _mpi() or _jax()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from e2eio.transforms.detector import ChannelDropout, DeadCells, EnergySmear
 from e2eio.transforms.geometry import Crop, FlipEta, Pad, RollPhi, Rot90
 from e2eio.transforms.normalise import DivideBySample, MinMax, ZScore
-from e2eio.transforms.program import compile_transforms, transform_key
+from e2eio.transforms.program import compile_transforms, transform_key, transforms_text
 from e2eio.transforms.published import PRESETS, preset
 from e2eio.transforms.target import Transform
 from e2eio.transforms.values import (
@@ -50,4 +50,5 @@ __all__ = [
     "compile_transforms",
     "preset",
     "transform_key",
+    "transforms_text",
 ]

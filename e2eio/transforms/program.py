@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 
 from e2eio.errors import ConfigError
@@ -15,13 +16,21 @@ from e2eio.transforms.granularity import (
 )
 from e2eio.transforms.target import ImageTarget, SpecTuple, Transform
 
-__all__ = ["compile_transforms", "transform_key"]
+__all__ = ["compile_transforms", "transform_key", "transforms_text"]
 
 
 def transform_key(seed: int) -> int:
     """Return the key of all random draws of transforms: a function of the seed alone."""
     text = f"e2eio-transforms-1\n{seed}\n"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def transforms_text(transforms: Sequence[Transform], specs: Sequence[SpecTuple]) -> str:
+    """Return names, and a digest of what the core does: the change of resolution too. Equal texts, equal images."""
+    names = ", ".join(type(transform).__name__ for transform in transforms)
+    text = json.dumps(specs, default=float)
+    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return f"{names} ({digest})" if specs else "none"
 
 
 def compile_transforms(

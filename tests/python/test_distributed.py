@@ -132,6 +132,8 @@ def test_two_ranks(kind: str, path: Path, tmp_path: Path) -> None:
         assert report["loader"] == [rank, 2, 4]  # though the loader is older than the group
         assert report["compared"]
         check_errors(report)
+        check_what_else_differs(report["differ"], rank, sources[mode])
+        check_resumption(report["resume"], rank)
         if mode == "torch":
             assert report["place"] == [rank, 2, rank, 2]
             assert f"World(rank={rank}, world_size=2, local_rank={rank}" in report["world"]
@@ -162,6 +164,31 @@ def check_errors(report: dict[str, Any]) -> None:
     assert message.startswith("rank 1 did not come within 0.3 s")
     assert "rank=0, world_size=1" in message
     assert missing == [1]
+
+
+def check_what_else_differs(found: dict[str, str], rank: int, source: str) -> None:
+    assert '  dtype: "float32" on rank 0; "float16" on rank 1\n' in found["images"]
+    assert re.search(
+        r'  transforms: "none" on rank 0; "Log1p \(\w{8}\)" on rank 1\n', found["images"]
+    )
+    for name in {"by hand", "processes", "xla"} & set(found):
+        assert "  seed: 0 on rank 0; 1 on rank 1\n" in found[name], name
+    expected = f"E2EIO_RANK says {1 - rank} of 2, {source} says {rank} of 2; unset"
+    assert found["variables"].startswith(expected)
+
+
+def check_resumption(found: dict[str, Any], rank: int) -> None:
+    """Four batches per epoch; the state is that after the first."""
+    assert (found["same"], found["again"]) == (3, 3)
+    assert "  position: 16 on rank 0; 32 on rank 1\n" in found["other"]
+    if rank == 1:
+        assert found["alone"] == 4
+        return
+    assert found["alone"].startswith("rank 1 did not come within 0.5 s")
+    assert (
+        "before the first batch after load_state_dict; load_state_dict was called on this rank"
+        in found["alone"]
+    )
 
 
 def test_a_single_process_needs_no_launcher(path: Path) -> None:

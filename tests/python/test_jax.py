@@ -109,6 +109,8 @@ def test_two_processes_make_one_global_batch(tmp_path: Path, kind: str) -> None:
     shares = [[1, 2], [0, 2]] if kind == "data" else [[0, 1], [0, 1]]
     assert [p["share"] for p in processes] == shares
     assert all("rank=" in p["refused"] and "process_share" in p["refused"] for p in processes)
+    # Compared by the processes' numbers, though the shares' are others.
+    assert all("seed: 0 on rank 0; 1 on rank 1" in p["differing"] for p in processes)
     size = 16 if kind == "data" else 8
     # Together they are what one process loads in batches of that size.
     with e2eio.Loader(

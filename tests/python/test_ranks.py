@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
 from e2eio.distributed import Ranks, detect_ranks, share_of_cores
@@ -146,6 +148,29 @@ def test_ranks_that_cannot_be_are_refused(
 def test_wrong_arguments_are_refused(rank: int | None, world_size: int | None) -> None:
     with pytest.raises(ConfigError, match="rank is"):
         detect_ranks(rank, world_size)
+
+
+@pytest.mark.parametrize(
+    ("rank", "world_size", "message"),
+    [
+        (0.5, 2, "rank is 0.5; expected an integer"),
+        ("0", 2, "rank is '0'; expected an integer"),
+        (True, 2, "rank is True; expected an integer"),
+        (0, 2.0, "world_size is 2.0; expected an integer"),
+        (0, 0, "world_size is 0; expected a world_size of at least 1"),
+        (-1, 0, "world_size is 0; expected a world_size of at least 1"),
+        (-1, 2, "rank is -1; expected 0 to 1"),
+    ],
+)
+def test_arguments_are_integers(rank: Any, world_size: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        detect_ranks(rank, world_size)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    found = detect_ranks(np.int64(1), np.uint8(3))
+    assert found[:2] == (1, 3)
+    assert [type(number) for number in found[:2]] == [int, int]
 
 
 @pytest.mark.parametrize(

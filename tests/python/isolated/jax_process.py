@@ -31,6 +31,13 @@ def main() -> None:
         e2eio.jax.global_batches(wrong, sharding)
     except e2eio.errors.ConfigError as error:
         refused = str(error)
+    given: dict[str, Any] = {"rank": share, "world_size": n_shares, "framework": "jax"}
+    other = e2eio.Loader(path, batch_size=8, drop_last=True, seed=int(rank), **given)
+    differing = ""
+    try:
+        iter(e2eio.jax.global_batches(other, sharding))
+    except e2eio.errors.PlanMismatchError as error:
+        differing = str(error)
     loader = e2eio.Loader(
         path,
         batch_size=8,
@@ -64,6 +71,7 @@ def main() -> None:
                 "share": [share, n_shares],
                 "process": [jax.process_index(), jax.process_count()],
                 "refused": refused,
+                "differing": differing,
                 "batches": found,
             }
         )

@@ -10,11 +10,12 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import e2eio
-from e2eio.errors import PlanMismatchError, RankMissingError
+from e2eio.errors import ConfigError, E2eioError, PlanMismatchError, RankMissingError
 
 PAIRS = ("RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID")
 
@@ -60,6 +61,71 @@ def come_alone(dataset: e2eio.Dataset, rank: int) -> list[Any]:
     return []
 
 
+def refusal(kind: type[E2eioError], act: Callable[[], Any]) -> str:
+    try:
+        act()
+    except kind as error:
+        return str(error)
+    return ""
+
+
+def differ(dataset: e2eio.Dataset, rank: int, mode: str) -> dict[str, str]:
+    """What else is found: other images, and ranks that were given, under other numbers than the group's."""
+    given = {"rank": 1 - rank, "world_size": 2, "seed": rank}
+    log = [e2eio.transforms.Log1p()] * rank
+    options: Any = {"dtype": ("float32", "float16")[rank], "transforms": log}
+    acts: dict[str, Callable[[], Any]] = {
+        "images": lambda: next(iter(open_loader(dataset, **options))),
+        "by hand": lambda: open_loader(dataset, **given).check_ranks(),
+        "processes": lambda: open_loader(dataset, **given).check_processes(),
+    }
+    if mode == "torch":
+        loader = open_loader(dataset, **given)
+        acts["xla"] = lambda: next(iter(e2eio.xla.DeviceLoader(loader, "cpu", None, {})))
+    found = {name: refusal(PlanMismatchError, act) for name, act in acts.items()}
+    early = open_loader(dataset)
+    os.environ.update(E2EIO_RANK=str(1 - rank), E2EIO_WORLD_SIZE="2")
+    found["variables"] = refusal(ConfigError, lambda: open_loader(dataset))
+    os.environ.update(E2EIO_RANK="0", E2EIO_WORLD_SIZE="1")
+    assert sum(map(len, ids_of(open_loader(dataset)))) == len(dataset)  # all samples for each rank
+    del os.environ["E2EIO_RANK"], os.environ["E2EIO_WORLD_SIZE"]
+    assert early.check_ranks()
+    return found
+
+
+def resume(dataset: e2eio.Dataset, rank: int) -> dict[str, Any]:
+    """Both go on from a state; from different ones; one from a state and the other from the start."""
+    loader = open_loader(dataset)
+    batches = iter(loader)
+    states = [loader.state_dict()]
+    for _ in range(2):
+        next(batches)
+        states.append(loader.state_dict())
+    batches.close()
+    loader.load_state_dict(states[1])
+    found: dict[str, Any] = {"same": len(list(loader))}
+    late = iter(loader)  # compared though the iterator is there
+    loader.load_state_dict(states[1 + rank])
+    found["other"] = refusal(PlanMismatchError, lambda: next(late))
+    late.close()
+    loader.load_state_dict(states[1])
+    found["again"] = len(list(loader))
+    os.environ["E2EIO_CHECK_TIMEOUT"] = "0.5"
+    done = Path(sys.argv[3]) / "not-loaded"
+    if rank == 0:
+        loader.load_state_dict(states[1])
+        found["alone"] = refusal(RankMissingError, lambda: next(iter(loader)))
+        done.touch()
+    else:
+        loader.set_epoch(0)
+        found["alone"] = len(list(loader))
+        while not done.exists():
+            time.sleep(0.01)
+        refusal(RankMissingError, loader.check_ranks)  # as many rounds as the other
+    del os.environ["E2EIO_CHECK_TIMEOUT"]
+    return found
+
+
 def older_loader(dataset: e2eio.Dataset) -> e2eio.Loader:
     """A loader made before anybody says that there are several ranks."""
     said = {name: os.environ.pop(name) for name in list(os.environ) if name in PAIRS}
@@ -99,6 +165,8 @@ def main() -> None:
         "disagree": disagree(dataset, ranks.rank),
         "compared": open_loader(dataset).check_ranks(),
         "alone": come_alone(dataset, ranks.rank),
+        "differ": differ(dataset, ranks.rank, mode),
+        "resume": resume(dataset, ranks.rank),
         "torch": "torch" in sys.modules,
     }
     (Path(out) / f"{ranks.rank}.json").write_text(json.dumps(report))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,33 @@ if TYPE_CHECKING:
     from e2eio.dataset import Dataset
     from e2eio.frameworks import Framework
 
-__all__ = ["BatchAssembly", "assembly_of", "wait_for_batch"]
+__all__ = ["SLOW_BATCH_S", "BatchAssembly", "SlowWarning", "assembly_of", "wait_for_batch"]
 
 _WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
+
+#: Seconds without a batch after which a loader without a timeout says so, once.
+SLOW_BATCH_S = 60.0
+
+
+class SlowWarning:
+    """Says what the consumer of a loader waits for, the first time that a batch takes very long.
+
+    Thread rule: one thread at a time.
+    """
+
+    def __init__(self, loader: str) -> None:
+        self._loader = loader  # as users call it
+        self._said = False
+
+    def note(self, waited_s: float, dataset: Dataset, *, stacklevel: int) -> None:
+        """Note that a batch of the dataset has been waited for that long."""
+        if waited_s > SLOW_BATCH_S and not self._said:
+            self._said = True
+            warnings.warn(
+                f"no batch for {waited_s:.0f} s: still reading {dataset!r}; if the storage is not just slow, pass "
+                f"timeout= to {self._loader} to have an error instead",
+                stacklevel=stacklevel,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from e2eio import _core
 from e2eio.dataset import Dataset
-from e2eio.delivery import assembly_of
+from e2eio.delivery import SlowWarning, assembly_of
 from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
@@ -35,10 +35,7 @@ from e2eio.resume import Progress, Resumable
 from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform, transforms_text
 
-__all__ = ["SLOW_BATCH_S", "BatchIterator", "Loader"]
-
-#: Seconds without a batch after which a loader without a timeout says so, once.
-SLOW_BATCH_S = 60.0
+__all__ = ["BatchIterator", "Loader"]
 
 
 class Loader(Resumable, RankedLoader):
@@ -217,7 +214,8 @@ class Loader(Resumable, RankedLoader):
         n = self._shares["batch_size"]
         self._options["prefetch"] = resolve_prefetch(prefetch, n, self._options["threads"])
         self._closed = False
-        self._warned = self._warned_slow = False
+        self._warned = False
+        self._slow = SlowWarning("e2eio.Loader")
         self._begin_here()
 
     def _begin_here(self) -> None:
@@ -342,13 +340,7 @@ class Loader(Resumable, RankedLoader):
 
     def note_wait(self, waited_s: float) -> None:
         """Say what the consumer waits for, the first time that a batch takes very long."""
-        if waited_s > SLOW_BATCH_S and not self._warned_slow:
-            self._warned_slow = True
-            warnings.warn(
-                f"no batch for {waited_s:.0f} s: still reading {self.dataset!r}; if the storage is not just "
-                "slow, pass timeout= to e2eio.Loader to have an error instead",
-                stacklevel=5,
-            )
+        self._slow.note(waited_s, self.dataset, stacklevel=6)
 
     def reuse(self, pipeline: _core.Pipeline) -> None:
         """Take back the pipeline of an iterator that is done with it: its memory and, after a full epoch, threads."""

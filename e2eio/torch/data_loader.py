@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch.utils.data
@@ -12,9 +13,11 @@ from e2eio.delivery import BatchAssembly, assembly_of
 from e2eio.errors import ConfigError
 from e2eio.options import channel_indices, transform_options
 from e2eio.torch.collation import OptionsCollation, default_collate, is_default
-from e2eio.torch.draws import Draws, Progress, Samplers, draws_of, replayed, restore_epoch
+from e2eio.torch.draws import Draws, Progress, draws_of
 from e2eio.torch.feeding import Feed
+from e2eio.torch.identity import RankComparison, identity_of
 from e2eio.torch.iterators import NativeIterator, TrackedMulti, TrackedSingle
+from e2eio.torch.samplers import Samplers, replayed, restore_epoch
 from e2eio.torch.sources import SampleSource, sample_source
 from e2eio.torch.state import checked_steps, progress_from, state_of
 
@@ -138,6 +141,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self.dtype = dtype
         self.layout = layout
         self.snapshot_every_n_steps = snapshot_every_n_steps
+        self._comparison = RankComparison()
         self._forget()
         self._check_options(dataset)
         newer: dict[str, Any] = {}  # not in every version of torch
@@ -164,6 +168,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._unused: Any = None  # an iterator that was made for its state
         self._resume: Progress | None = None
         self._feed: Feed | None = None
+        self._identified: tuple[Draws, dict[str, Any]] | None = None
         self._pid = os.getpid()
 
     def _check_options(self, dataset: Any) -> None:
@@ -230,7 +235,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         resume, self._resume = self._resume, None
         if self._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable:
             return super()._get_iterator()
-        samplers = Samplers(self.sampler, self.batch_sampler, self.generator)
+        samplers = self._samplers()
         every = self.snapshot_every_n_steps or 1
         if resume is None or resume.finished:
             if resume is not None:
@@ -258,7 +263,14 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 self._pipeline_options(self._source),
                 getattr(self.batch_sampler, "batch_size", None) or self.batch_size or 1,
             )
-            return NativeIterator(self, self._source, self._assembly(self._source), self._feed)
+            self._comparison.prepare(draws, self._source)
+            return NativeIterator(
+                self,
+                self._source,
+                self._assembly(self._source),
+                self._feed,
+                self._comparison,
+            )
         finally:
             self._drawing = None
 
@@ -272,6 +284,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         order. The state of a generator that was given, or of torch's global one for samplers that draw from it,
         adds 3.5 KB, unless it was seeded and not drawn from; samplers with a ``state_dict`` add theirs.
 
+        The random numbers of workers are not in it, which would be 10 KB for each: where `collate_fn` draws some and
+        `num_workers` is not 0, what it draws begins anew in the middle of the epoch, and :meth:`load_state_dict`
+        warns. With ``num_workers=0`` it draws from the global random numbers, which whoever resumes puts back.
+        Likewise worker processes, which load any other dataset, begin anew.
+
         Of an IterableDataset there is no state: the dict is empty.
         """
         if self._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable:
@@ -280,32 +297,44 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self._unused = self._get_iterator()
         draws: Any = self._draws
         draws.prime()
-        return state_of(draws.progress, self._identity())
+        if self._identified is None or self._identified[0] is not draws:
+            self._identified = draws, self._identity()
+        return state_of(draws.progress, self._identified[1])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Make the next iteration go on where `state_dict` was taken; {} begins anew.
 
-        The samplers, batch size and dataset are to be the same; the number of workers need not be. The epoch of a
-        DistributedSampler is set as well.
+        Dataset, subset, batch size, drop_last and samplers are to be the same; the number of workers need not be, nor
+        the rank of a DistributedSampler: the position counts batches of each rank, so that all ranks may go on
+        from the state of one. The epoch of a DistributedSampler is set as well.
+
+        Warns if `collate_fn` had drawn random numbers of workers: see :meth:`state_dict`.
 
         Raises
         ------
-        ConfigError
-            It is no state of an e2eio.DataLoader, or one of another dataset or batch size.
+        StateError
+            It is no state of an e2eio.DataLoader, or damaged, or one of another order; says what differs.
         """
-        self._iterator = self._unused = self._draws = self._resume = None
+        resume = None
         if state_dict:
-            self._resume = progress_from(state_dict, self._identity())
-            samplers = Samplers(self.sampler, self.batch_sampler, self.generator)
-            restore_epoch(samplers, self._resume.begin)
+            self._source = sample_source(self.dataset, self._source)
+            samplers = self._samplers()
+            resume = progress_from(state_dict, self._identity(), samplers)
+            restore_epoch(samplers, resume.begin)
+            if resume.workers_drew and (self.persistent_workers or not resume.finished):
+                warnings.warn(
+                    "collate_fn draws random numbers of workers, which begin anew here: the samples go on where the state "
+                    "was taken, but what collate_fn draws does not; num_workers=0 goes on exactly",
+                    stacklevel=2,
+                )
+        self._iterator = self._unused = self._draws = None
+        self._resume = resume
+
+    def _samplers(self) -> Samplers:
+        return Samplers(self.sampler, self.batch_sampler, self.generator)
 
     def _identity(self) -> dict[str, Any]:
-        digest = None if self._source is None else self._source.dataset.digest
-        return {
-            "n_samples": len(self.dataset),  # type: ignore[arg-type]
-            "batch_size": self.batch_size,
-            "dataset": digest,
-        }
+        return identity_of(self._samplers(), self._source, len(self.dataset))  # type: ignore[arg-type]
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the latest iteration's pipeline, as :meth:`e2eio.Loader.stats`; {}: there is none."""
@@ -313,7 +342,16 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Without what runs: a copy, or a spawned process, begins as this one did.
-        passing = ("_source", "_draws", "_drawing", "_unused", "_feed", "_iterator", "_pid")
+        passing = (
+            "_source",
+            "_draws",
+            "_drawing",
+            "_unused",
+            "_feed",
+            "_iterator",
+            "_pid",
+            "_identified",
+        )
         return {name: value for name, value in self.__dict__.items() if name not in passing}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

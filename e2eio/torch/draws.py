@@ -6,33 +6,19 @@ what is remembered, and the epoch is drawn again and passed over to where it was
 
 from __future__ import annotations
 
-import base64
 import copy
-import math
-import zlib
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler
-from torch.utils.data.distributed import DistributedSampler
-from torch.utils.data.sampler import WeightedRandomSampler
+from torch.utils.data import BatchSampler, RandomSampler
 
-__all__ = [
-    "Draws",
-    "Progress",
-    "Samplers",
-    "begin_of",
-    "draws_of",
-    "replayed",
-    "restore_epoch",
-    "unobserved",
-]
+from e2eio.errors import StateError
+from e2eio.torch.samplers import Samplers, begin_of, length_of
 
-_WITHOUT_RANDOM = (SequentialSampler, DistributedSampler, range, list, tuple)
+__all__ = ["Draws", "Progress", "check_sampler_states", "draws_of"]
 
 
 @dataclass(slots=True)
@@ -51,6 +37,8 @@ class Progress:
         That torch's iterator drew, and that random transforms follow from; None: it has not drawn yet.
     sampler : dict or None
         State of samplers with a state of their own, as of `since` batches ago.
+    workers_drew : bool
+        collate_fn has drawn random numbers of workers, which are not kept.
     """
 
     begin: dict[str, Any]
@@ -59,104 +47,7 @@ class Progress:
     base_seed: int | None = None
     sampler: dict[str, Any] | None = None
     since: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Samplers:
-    """What a loader's order follows from: its attributes of the same names. Thread rule: any thread."""
-
-    sampler: Any
-    batch_sampler: Any
-    generator: torch.Generator | None
-
-    @property
-    def index_sampler(self) -> Any:
-        """What is iterated over."""
-        return self.sampler if self.batch_sampler is None else self.batch_sampler
-
-    @property
-    def leaf(self) -> Any:
-        """What decides on the order: the sampler inside of torch's own BatchSampler."""
-        sampler = self.index_sampler
-        return sampler.sampler if type(sampler) is BatchSampler else sampler
-
-
-def unobserved(samplers: Samplers) -> bool:
-    """Say whether all draws after the first batch's leave no trace that anybody could notice."""
-    leaf = samplers.leaf
-    if type(leaf) is RandomSampler:
-        return leaf.generator is None  # it makes one of its own
-    return type(leaf) in (*_WITHOUT_RANDOM, SubsetRandomSampler, WeightedRandomSampler)
-
-
-def _generators(samplers: Samplers) -> list[torch.Generator]:
-    found: list[torch.Generator] = []
-    for owner in (samplers, samplers.sampler, samplers.batch_sampler, samplers.leaf):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator) and all(generator is not each for each in found):
-            found.append(generator)
-    return found
-
-
-def _draws_globally(samplers: Samplers) -> bool:
-    leaf = samplers.leaf
-    if type(leaf) in _WITHOUT_RANDOM or type(leaf) is RandomSampler:
-        return False  # a RandomSampler draws one seed, which is kept instead
-    return not isinstance(getattr(leaf, "generator", None), torch.Generator)
-
-
-def begin_of(samplers: Samplers) -> dict[str, Any]:
-    """Return what the order of the epoch that begins now follows from: JSON-able.
-
-    The states of explicit generators, "global" (torch's, where the sampler may draw from it), "epoch" (of
-    samplers that have one). A RandomSampler without a generator adds its "seed" when it has drawn it.
-    """
-    begin: dict[str, Any] = {}
-    if generators := _generators(samplers):
-        begin["generators"] = [_encoded(generator) for generator in generators]
-    if _draws_globally(samplers):
-        begin["global"] = _encoded(torch.default_generator)
-    epoch = getattr(samplers.leaf, "epoch", None)
-    if isinstance(epoch, int):
-        begin["epoch"] = epoch
-    return begin
-
-
-@contextmanager
-def replayed(samplers: Samplers, begin: dict[str, Any]) -> Iterator[None]:
-    """Set the random numbers to those of `begin`; torch's global ones are put back afterwards."""
-    for generator, state in zip(_generators(samplers), begin.get("generators", []), strict=False):
-        generator.set_state(_decoded(state))
-    before = torch.get_rng_state()
-    try:
-        if "global" in begin:
-            torch.set_rng_state(_decoded(begin["global"]))
-        yield
-    finally:
-        torch.set_rng_state(before)
-
-
-def restore_epoch(samplers: Samplers, begin: dict[str, Any]) -> None:
-    """Set the epoch of a sampler that has one."""
-    if "epoch" in begin and callable(getattr(samplers.leaf, "set_epoch", None)):
-        samplers.leaf.set_epoch(begin["epoch"])
-
-
-def _encoded(generator: torch.Generator) -> dict[str, Any]:
-    # A seed says it all while nothing was drawn; else 5 KB of Mersenne twister, of which half are zeros.
-    state = generator.get_state()
-    seed = generator.initial_seed()
-    if torch.equal(torch.Generator(generator.device).manual_seed(seed).get_state(), state):
-        return {"seed": seed}
-    packed = zlib.compress(state.numpy().tobytes(), 9)
-    return {"state": base64.b85encode(packed).decode()}
-
-
-def _decoded(state: dict[str, Any]) -> torch.Tensor:
-    if "seed" in state:
-        return torch.Generator().manual_seed(state["seed"]).get_state()
-    unpacked = zlib.decompress(base64.b85decode(state["state"]))
-    return torch.frombuffer(bytearray(unpacked), dtype=torch.uint8)
+    workers_drew: bool = False
 
 
 @dataclass(slots=True)
@@ -185,7 +76,7 @@ class Draws:
     def __iter__(self) -> Draws:
         self._iterator = iter(self.sampler)
         if self.progress.sampler is not None and "iterator" in self.progress.sampler:
-            self._iterator.load_state_dict(copy.deepcopy(self.progress.sampler["iterator"]))
+            _put_back(self._iterator, self.progress.sampler["iterator"])
         self._begun = False
         self._n_drawn = 0
         self._held.clear()
@@ -231,9 +122,11 @@ class Draws:
 
     def restart(self) -> None:
         """Begin another epoch: to be called before iter()."""
-        base_seed = self.progress.base_seed
-        following = None if base_seed is None else base_seed + 1  # other random transforms
-        self.progress = Progress(begin_of(self.samplers), base_seed=following)
+        before = self.progress
+        following = None if before.base_seed is None else before.base_seed + 1  # other transforms
+        self.progress = Progress(
+            begin_of(self.samplers), base_seed=following, workers_drew=before.workers_drew
+        )
         self.sampler = self.samplers.index_sampler
         self.skip = 0
         self.loaded = self.over = False
@@ -248,10 +141,22 @@ class Draws:
             self.progress.sampler = self._snapshot()
         if self.loaded:
             self._begin_again()
-        for _ in range(self.skip):
-            self._held.popleft() if self._held else self._draw(passed=True)
+        self._pass_over()
         if self.over:
             self._end_again()
+
+    def _pass_over(self) -> None:
+        n_passed = 0
+        try:
+            while n_passed < self.skip:
+                self._held.popleft() if self._held else self._draw(passed=True)
+                n_passed += 1
+        except StopIteration:
+            raise StateError(
+                f"damaged state, or of another loader: {self.skip} batches are to be passed over, and "
+                f"{type(self.samplers.leaf).__qualname__} has {n_passed}; take another state, or begin the "
+                "epoch anew"
+            ) from None
 
     def _begin_again(self) -> None:
         # A sampler that was left at an epoch's end says so once more before it begins the next.
@@ -299,6 +204,23 @@ def _stateful(samplers: Samplers) -> dict[str, Any]:
     return {name: each for name, each in named.items() if _has_state(each)}
 
 
+def check_sampler_states(samplers: Samplers, states: object) -> None:
+    """Check that these are states of the samplers that have one.
+
+    Raises
+    ------
+    StateError
+        They are not.
+    """
+    expected = set(_stateful(samplers))
+    found = set(states) - {"iterator"} if isinstance(states, dict) else set()
+    if found != expected or not (states is None or isinstance(states, dict)):
+        raise StateError(
+            f"state of another loader, or damaged: sampler is {states!r:.80}; expected states of "
+            f"{sorted(expected) or 'none'}"
+        )
+
+
 def draws_of(samplers: Samplers, resume: Progress | None, every: int) -> Draws:
     """Return the draws of an epoch that begins now, or goes on where it was left.
 
@@ -313,7 +235,7 @@ def draws_of(samplers: Samplers, resume: Progress | None, every: int) -> Draws:
     if resume.sampler is not None:
         draws = Draws(samplers, index_sampler, resume, every, skip=resume.since)
         draws.loaded = resume.since == resume.n_yielded  # it is the one of the begin
-        draws.over = resume.n_yielded >= _length(index_sampler)
+        draws.over = resume.n_yielded >= length_of(index_sampler)
         return draws
     if "seed" in resume.begin:
         index_sampler = _seeded(index_sampler, resume.begin["seed"])
@@ -323,14 +245,24 @@ def draws_of(samplers: Samplers, resume: Progress | None, every: int) -> Draws:
 def _load(samplers: Samplers, states: dict[str, Any] | None) -> None:
     for name, each in _stateful(samplers).items():
         if states is not None and name in states:
-            each.load_state_dict(copy.deepcopy(states[name]))
+            _put_back(each, states[name])
 
 
-def _length(sampler: Any) -> float:
+def _put_back(owner: Any, state: Any) -> None:
     try:
-        return len(sampler)
-    except TypeError:
-        return math.inf
+        owner.load_state_dict(copy.deepcopy(state))
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise StateError(
+            f"the state of {type(owner).__qualname__} was not taken by its load_state_dict: "
+            f"{type(error).__name__}: {error}; take another state, or begin the epoch anew"
+        ) from error
 
 
 def _seeded(sampler: Any, seed: int) -> Any:

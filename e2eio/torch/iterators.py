@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
 from e2eio.dataset import Samples
-from e2eio.delivery import wait_for_batch
+from e2eio.delivery import SlowWarning, wait_for_batch
 from e2eio.errors import ConfigError, E2eioError, ForkError
 from e2eio.lease import Lease
-from e2eio.loader import SLOW_BATCH_S
 from e2eio.options import SAMPLE_ID
 from e2eio.torch.collation import draws_nothing, is_default
-from e2eio.torch.draws import unobserved
 from e2eio.torch.feeding import Feed
-from e2eio.torch.workers import WorkerStreams
+from e2eio.torch.samplers import unobserved
+from e2eio.torch.workers import WorkerStreams, add_note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from e2eio import _core
     from e2eio.delivery import BatchAssembly
     from e2eio.torch.draws import Draws
+    from e2eio.torch.identity import RankComparison
     from e2eio.torch.sources import SampleSource
 
 __all__ = ["NativeIterator", "TrackedMulti", "TrackedSingle"]
@@ -95,7 +94,12 @@ class NativeIterator(_Tracked):
     """
 
     def __init__(
-        self, loader: Any, source: SampleSource, assembly: BatchAssembly, feed: Feed
+        self,
+        loader: Any,
+        source: SampleSource,
+        assembly: BatchAssembly,
+        feed: Feed,
+        comparison: RankComparison,
     ) -> None:
         super().__init__(loader)
         if assembly.dtype == "bfloat16" and not self._is_assembled():
@@ -109,9 +113,10 @@ class NativeIterator(_Tracked):
         self._source = source
         self._assembly = assembly
         self._feed = feed
+        self._comparison = comparison  # with the first batch: some iterators are only looked at
         self._ahead = _AHEAD if unobserved(self._index_sampler.samplers) else 0
         self._streams: WorkerStreams | None = None
-        self._warned_slow = False
+        self._slow = SlowWarning("e2eio.DataLoader")
         if self._num_workers > 0:
             self._be_workers(loader)
             self._ahead = loader.prefetch_factor * self._num_workers
@@ -129,6 +134,7 @@ class NativeIterator(_Tracked):
                 "call iter() on the DataLoader in the child"
             )
         with self._turn:
+            self._comparison.check()
             return super().__next__()
 
     def close(self) -> None:
@@ -208,18 +214,9 @@ class NativeIterator(_Tracked):
         return wait_for_batch(
             pipeline,
             self._timeout or None,
-            note_wait=self._note_wait,
+            note_wait=lambda s: self._slow.note(s, self._source.dataset, stacklevel=9),
             late=lambda _: RuntimeError(f"DataLoader timed out after {self._timeout} seconds"),
         )
-
-    def _note_wait(self, waited_s: float) -> None:
-        if waited_s > SLOW_BATCH_S and not self._warned_slow:
-            self._warned_slow = True
-            warnings.warn(
-                f"no batch for {waited_s:.0f} s: still reading {self._source.dataset!r}; if the storage is "
-                "not just slow, pass timeout= to e2eio.DataLoader to have an error instead",
-                stacklevel=6,
-            )
 
     def _delivered(self, pending: _Pending, batch: _core.Batch | None) -> Any:
         if batch is not None and self._is_assembled():
@@ -236,10 +233,13 @@ class NativeIterator(_Tracked):
             given = samples if self._auto_collation else samples[0]
             if self._streams is None:
                 return self._collate_fn(given)
-            with self._streams.acting(pending.number % self._num_workers):
-                return self._collate_fn(given)
+            try:
+                with self._streams.acting(pending.number % self._num_workers):
+                    return self._collate_fn(given)
+            finally:
+                self._index_sampler.progress.workers_drew = self._streams.drawn
         except Exception as error:
-            _add_note(error, self._note_of(pending))
+            add_note(error, self._note_of(pending))
             raise
 
     def _samples(self, batch: _core.Batch) -> list[Any]:
@@ -268,10 +268,3 @@ class NativeIterator(_Tracked):
 
 def _ignore() -> None:
     """Batches are writable: that they were written into is no news."""
-
-
-def _add_note(error: BaseException, note: str) -> None:
-    if sys.version_info >= (3, 11):
-        error.add_note(note)
-    else:
-        vars(error).setdefault("__notes__", []).append(note)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SampleSource", "sample_source"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SampleSource:
     """The samples of a torch dataset as samples of one e2eio.Dataset. Thread rule: any thread.
 
@@ -59,13 +61,39 @@ class SampleSource:
             return wrapped + self.numbers.start
         return self.numbers[wrapped]
 
+    @cached_property
+    def numbers_digest(self) -> str:
+        """16 hex digits of `numbers`, whether they are a range or listed."""
+        stored = _range_text(self.numbers) or np.asarray(self.numbers, dtype="<i8").tobytes()
+        return hashlib.blake2b(stored, digest_size=8).hexdigest()
+
     def place(self, sample_id: int) -> str:
-        """Say in which shard a sample is."""
-        for reader in self.dataset.readers:
-            if sample_id < reader.n_samples:
-                return f"sample {sample_id} of {reader.path}"
-            sample_id -= reader.n_samples
+        """Say which sample of its dataset this is, as ``ds[...]`` counts, and of its shard."""
+        begin = 0
+        for number, part in enumerate(self.parts):
+            if sample_id < begin + len(part):
+                within = sample_id - begin
+                which = f"sample {within}" + (
+                    f" of dataset {number}" if len(self.parts) > 1 else ""
+                )
+                return f"{which} ({_shard_of(part, within)})"
+            begin += len(part)
         raise IndexError(sample_id)
+
+
+def _range_text(numbers: range | NDArray[np.int64]) -> bytes | None:
+    """Return the same for a range and for its numbers; None: they are not one after the other."""
+    if len(numbers) > 0 and not isinstance(numbers, range) and (np.diff(numbers) == 1).all():
+        numbers = range(int(numbers[0]), int(numbers[-1]) + 1)
+    return repr(numbers).encode() if isinstance(numbers, range) else None
+
+
+def _shard_of(dataset: Dataset, sample: int) -> str:
+    for reader in dataset.readers:
+        if sample < reader.n_samples:
+            return f"number {sample} in {reader.path}"
+        sample -= reader.n_samples
+    raise IndexError(sample)
 
 
 def sample_source(dataset: object, before: SampleSource | None = None) -> SampleSource | None:

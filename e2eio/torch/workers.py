@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils.data._utils import worker as torch_worker
 # The seed of numpy that torch gives a worker process.
 _generate_state: Callable[[int, int], list[int]] = torch_worker._generate_state
 
-__all__ = ["WorkerStreams", "global_streams_kept"]
+__all__ = ["WorkerStreams", "add_note", "global_streams_kept"]
 
 
 def _states() -> tuple[Any, Any, Any]:
@@ -25,6 +26,22 @@ def _restore(states: tuple[Any, Any, Any]) -> None:
     random.setstate(states[0])
     torch.set_rng_state(states[1])
     np.random.set_state(states[2])
+
+
+def _equal(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> bool:
+    return (
+        before[0] == after[0]
+        and torch.equal(before[1], after[1])
+        and all(np.array_equal(one, other) for one, other in zip(before[2], after[2], strict=True))
+    )
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, in any version of Python."""
+    if sys.version_info >= (3, 11):
+        error.add_note(note)
+    else:
+        vars(error).setdefault("__notes__", []).append(note)
 
 
 @contextmanager
@@ -50,6 +67,8 @@ class WorkerStreams:
     def __init__(self, base_seed: int, n_workers: int) -> None:
         self._seeds = [base_seed + worker for worker in range(n_workers)]
         self._states: list[tuple[Any, Any, Any]] = []
+        #: collate_fn has drawn.
+        self.drawn = False
         with global_streams_kept():
             for worker, seed in enumerate(self._seeds):
                 random.seed(seed)
@@ -60,12 +79,14 @@ class WorkerStreams:
     @contextmanager
     def acting(self, worker: int) -> Iterator[None]:
         """Draw from the streams of a worker."""
+        before = self._states[worker]
         with global_streams_kept():
-            _restore(self._states[worker])
+            _restore(before)
             try:
                 yield
             finally:
-                self._states[worker] = _states()
+                after = self._states[worker] = _states()
+                self.drawn = self.drawn or not _equal(before, after)
 
     def initialise(self, worker_init_fn: Callable[[int], object], dataset: Any) -> None:
         """Call `worker_init_fn` for each worker; get_worker_info() works in it."""
@@ -77,5 +98,9 @@ class WorkerStreams:
                 )
                 try:
                     worker_init_fn(worker)
+                except Exception as error:
+                    add_note(error, f"in worker_init_fn of worker {worker} of {len(self._seeds)}")
+                    raise
                 finally:
                     torch_worker._worker_info = outside
+        self.drawn = False  # it is called again wherever the state is gone on with

@@ -80,7 +80,8 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "lightning": {"errors", "dataset", "loader", "options", "selection", "_core"},
     "torch": {
         *_LOW,
-        *("adapters", "dataset", "delivery", "lease", "loader", "options", "transforms", "_core"),
+        *("adapters", "dataset", "delivery", "distributed", "lease", "options", "transforms"),
+        "_core",
     },
     "device": {"errors", "forms", "iteration", "read_ahead"},
     "device_options": {"errors", "device"},

@@ -189,8 +189,9 @@ def test_worker_init_fn_leaves_this_process_alone(ds: e2eio.Dataset) -> None:
     def fail(worker: int) -> None:
         raise KeyError(worker)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError) as caught:
         iter(e2eio.DataLoader(ds, 9, num_workers=2, worker_init_fn=fail))
+    assert vars(caught.value)["__notes__"] == ["in worker_init_fn of worker 0 of 2"]
     assert get_worker_info() is None
 
 
@@ -212,9 +213,31 @@ def test_errors_of_collate_fn_keep_their_type_and_say_which_samples(
         next(iterator)
     assert caught.value.code == 7
     (note,) = vars(caught.value)["__notes__"]
-    assert note.startswith("in collate_fn of batch 2 of 2 samples: sample 4 of ")
+    assert note.startswith("in collate_fn of batch 2 of 2 samples: sample 4 (number 4 in ")
     assert ".e2e" in note
     assert next(iterator) == [6, 7]  # as torch's: an error takes the place of its batch
+
+
+def test_notes_give_numbers_in_dataset_and_shard(ds: e2eio.Dataset, tmp_path: Path) -> None:
+    def fail(samples: list[Any]) -> Any:
+        raise KeyError(samples[0]["i"])
+
+    def note_of(dataset: Any) -> str:
+        with pytest.raises(KeyError) as caught:
+            next(iter(e2eio.DataLoader(dataset, sampler=[len(dataset) - 1], collate_fn=fail)))
+        (note,) = vars(caught.value)["__notes__"]
+        return str(note).partition(": ")[2]
+
+    two = write_toy(tmp_path / "two", shard_samples=25)
+    numbered = e2eio.Dataset([*ds.readers, *two.readers])
+    last = len(two.readers[-1].record_sizes()) - 1
+    shard = f"(number {last} in {two.readers[-1].path})"
+    assert len(two.readers) > 1
+    assert note_of(two) == f"sample {N - 1} {shard}"
+    assert note_of(numbered) == f"sample {2 * N - 1} {shard}"
+    assert note_of(Subset(numbered, [3, 2 * N - 1])) == f"sample {2 * N - 1} {shard}"
+    joined = torch.utils.data.ConcatDataset([ds, two])
+    assert note_of(joined) == f"sample {N - 1} of dataset 1 {shard}"
 
 
 @WORKERS
@@ -303,6 +326,17 @@ def test_timeout_is_torchs_error_and_loses_nothing(ds: e2eio.Dataset, num_worker
     while not (outcomes and isinstance(outcomes[-1], StopIteration)):
         outcomes.append(outcome_of(iterator))
     assert [each for each in outcomes if isinstance(each, list)] == [[5, 50], [6]]
+
+
+def test_a_batch_that_takes_very_long_is_warned_about_once(
+    ds: e2eio.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(e2eio.delivery, "SLOW_BATCH_S", 0.01)
+    with pytest.warns(UserWarning, match="timeout= to e2eio.DataLoader") as caught:
+        for _ in e2eio.DataLoader(slow(ds, 0.3), 31):
+            pass
+    (warned,) = caught
+    assert warned.filename == __file__
 
 
 def test_interrupted_waits_lose_nothing(ds: e2eio.Dataset) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import e2eio
-from e2eio.errors import ConfigError
+from e2eio.errors import StateError
 
 torch: Any = pytest.importorskip("torch")
 
@@ -306,11 +308,204 @@ def test_states_of_others_are_refused(ds: e2eio.Dataset) -> None:
     loader = e2eio.DataLoader(ds, 8)
     state = loader.state_dict()
     for other in (e2eio.DataLoader(ds, 9), e2eio.DataLoader(Foreign(), 8)):
-        with pytest.raises(ConfigError, match="state of another loader"):
+        with pytest.raises(StateError, match="state of another loader"):
             other.load_state_dict(state)
-    for wrong in ({"version": 2, "begin": {}}, {"a": 1}):
-        with pytest.raises(ConfigError, match="not a state"):
-            loader.load_state_dict(wrong)
+    damaged: Any
+    for damaged in ({"version": 99, "begin": {}}, {"a": 1}, [1], "state"):
+        with pytest.raises(StateError, match="not a state"):
+            loader.load_state_dict(damaged)
+
+
+Ordered = Callable[[Any], e2eio.DataLoader]
+
+
+def split(ds: Any, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.utils.data.random_split(ds, [40, N - 40], generator=generator)[0]
+
+
+def sharing(n: int = 2, rank: int = 0, **options: Any) -> Ordered:
+    return lambda ds: e2eio.DataLoader(
+        ds, 4, sampler=DistributedSampler(ds, num_replicas=n, rank=rank, **options)
+    )
+
+
+def generator() -> Any:
+    return torch.Generator().manual_seed(1)
+
+
+OTHERS: dict[str, tuple[Ordered, Ordered, str]] = {
+    "shuffle": (
+        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True),
+        lambda ds: e2eio.DataLoader(ds, 4),
+        "sampler type is 'RandomSampler' in the state and 'SequentialSampler' here",
+    ),
+    "split": (
+        lambda ds: e2eio.DataLoader(split(ds, 1), 4),
+        lambda ds: e2eio.DataLoader(split(ds, 2), 4),
+        "samples is",
+    ),
+    "drop_last": (
+        lambda ds: e2eio.DataLoader(ds, 4, drop_last=True),
+        lambda ds: e2eio.DataLoader(ds, 4),
+        "drop_last is True in the state and False here",
+    ),
+    "batch_sampler": (
+        lambda ds: e2eio.DataLoader(ds, batch_sampler=BatchSampler(RandomSampler(ds), 4, False)),
+        lambda ds: e2eio.DataLoader(ds, batch_sampler=BatchSampler(RandomSampler(ds), 5, False)),
+        "batch_size is 4 in the state and 5 here",
+    ),
+    "world": (sharing(2), sharing(3), "sampler.num_replicas is 2 in the state and 3 here"),
+    "seed": (sharing(seed=1), sharing(seed=2), "sampler.seed"),
+    "order": (sharing(shuffle=False), sharing(), "sampler.shuffle"),
+    "padding": (sharing(drop_last=True), sharing(), "sampler.drop_last"),
+    "replacement": (
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=RandomSampler(ds, True, 61)),
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=RandomSampler(ds, True, 60)),
+        "sampler.num_samples",
+    ),
+    "indices": (
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=SubsetRandomSampler(range(40))),
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=SubsetRandomSampler(range(1, 41))),
+        "sampler.indices",
+    ),
+    "weights": (
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=WeightedRandomSampler([1.0, 2.0], 40)),
+        lambda ds: e2eio.DataLoader(ds, 4, sampler=WeightedRandomSampler([2.0, 1.0], 40)),
+        "sampler.weights",
+    ),
+    "list": (
+        lambda ds: e2eio.DataLoader(ds, batch_sampler=[[1, 2], [3]]),
+        lambda ds: e2eio.DataLoader(ds, batch_sampler=[[1, 2], [4]]),
+        "sampler content",
+    ),
+    "generator": (
+        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True, generator=generator()),
+        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True),
+        r"begins with \['generators'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_states_of_other_orders_are_refused_both_ways(ds: e2eio.Dataset, what: str) -> None:
+    one, another, said = OTHERS[what]
+    state = one(ds).state_dict()
+    one(ds).load_state_dict(json.loads(json.dumps(state)))
+    with pytest.raises(StateError, match=said):
+        another(ds).load_state_dict(state)
+    with pytest.raises(StateError):
+        one(ds).load_state_dict(another(ds).state_dict())
+
+
+def test_all_ranks_go_on_from_the_state_of_one(ds: e2eio.Dataset) -> None:
+    loaders = [sharing(2, rank, seed=5)(ds) for rank in range(2)]
+    iterators = [iter(loader) for loader in loaders]
+    for iterator in iterators:
+        next(iterator), next(iterator)
+    state = json.loads(json.dumps(loaders[0].state_dict()))
+    for rank, iterator in enumerate(iterators):
+        again = sharing(2, rank, seed=5)(ds)
+        again.load_state_dict(state)
+        assert [numbers(batch) for batch in again] == [numbers(batch) for batch in iterator]
+
+
+def test_a_listed_range_is_the_range(ds: e2eio.Dataset) -> None:
+    listed = torch.utils.data.Subset(ds, list(range(N)))
+    e2eio.DataLoader(listed, 4).load_state_dict(e2eio.DataLoader(ds, 4).state_dict())
+
+
+VALUES: tuple[Any, ...] = (None, -1, 2**70, 1.5, "x", True, [], {}, [1], {"a": 1}, [{"seed": "x"}])
+
+
+def damaged_states(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each entry missing, and of other types and values, also inside of `begin`."""
+    for keys in ((), ("begin",), ("begin", "generators", 0), ("begin", "global"), ("sampler",)):
+        try:
+            inner: Any = state
+            for key in keys:
+                inner = inner[key]
+        except KeyError:
+            continue
+        for name in inner:
+            for value in (..., *VALUES):
+                damaged = copy.deepcopy(state)
+                inside: Any = damaged
+                for key in keys:
+                    inside = inside[key]
+                if value is ...:
+                    del inside[name]
+                else:
+                    inside[name] = value
+                yield damaged
+
+
+@pytest.mark.parametrize("case", ["shuffle", "generator", "distributed", "eager", "stately"])
+def test_damaged_states_are_refused(ds: e2eio.Dataset, case: str) -> None:
+    def make() -> e2eio.DataLoader:
+        return (
+            e2eio.DataLoader(ds, 8, sampler=Stately()) if case == "stately" else made(ds, case, 6)
+        )
+
+    loader = make()
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    n_refused = 0
+    for damaged in damaged_states(json.loads(json.dumps(loader.state_dict()))):
+        again = make()
+        try:
+            again.load_state_dict(damaged)
+            for _ in zip(range(3), again):  # noqa: B905
+                pass
+        except StateError:
+            n_refused += 1
+    assert n_refused > 100
+    state = loader.state_dict()
+    for name, value in (("_num_yielded", -1), ("_num_yielded", "2"), ("base_seed", -1)):
+        with pytest.raises(StateError, match=f"damaged state: {name} is"):
+            loader.load_state_dict({**state, name: value})
+    if case != "stately":  # whoever has a state counts for itself
+        with pytest.raises(StateError, match="1000"):
+            loader.load_state_dict({**state, "_num_yielded": 1000})
+            list(loader)
+
+
+def test_a_refused_state_leaves_the_loader_as_it_was(ds: e2eio.Dataset) -> None:
+    loader = sharing(2)(ds)
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    with pytest.raises(StateError):
+        loader.load_state_dict({**state, "begin": {"epoch": -3}})
+    assert loader.sampler.epoch == 0
+    assert loader.state_dict() == state
+
+
+def drawing(samples: list[Any]) -> Any:
+    return [sample["i"] for sample in samples], random.random(), float(torch.rand(()))
+
+
+def resumed(ds: e2eio.Dataset, collate: Any, n: int, again_with: int) -> list[str]:
+    loader = e2eio.DataLoader(ds, 8, num_workers=2, collate_fn=collate)
+    iterator = iter(loader)
+    for _ in range(n):
+        next(iterator, None)
+    state = json.loads(json.dumps(loader.state_dict()))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        again = e2eio.DataLoader(ds, 8, num_workers=again_with, collate_fn=collate)
+        again.load_state_dict(state)
+        list(again)
+    return [str(each.message) for each in caught]
+
+
+def test_what_workers_drew_is_lost_with_a_warning(ds: e2eio.Dataset) -> None:
+    (said,) = resumed(ds, drawing, 3, 2)
+    assert said.startswith("collate_fn draws random numbers of workers, which begin anew")
+    assert len(resumed(ds, drawing, 3, 0)) == 1
+    assert resumed(ds, drawing, 0, 2) == []
+    assert resumed(ds, drawing, 9, 2) == []  # the next epoch: all its numbers are new
+    assert resumed(ds, list, 3, 2) == []  # draws nothing
 
 
 def test_an_epoch_set_later_wins(ds: e2eio.Dataset) -> None:

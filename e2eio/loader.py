@@ -31,7 +31,7 @@ from e2eio.options import (
     transform_options,
 )
 from e2eio.plan import OrderOptions, sample_order
-from e2eio.resume import Progress, Resumable
+from e2eio.resume import EpochProgress, Resumable
 from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform, transforms_text
 
@@ -285,7 +285,7 @@ class Loader(Resumable, RankedLoader):
         self._iterators.add(iterator)
         return iterator
 
-    def begin(self, pipeline: _core.Pipeline) -> Progress:
+    def begin(self, pipeline: _core.Pipeline) -> EpochProgress:
         """Start a pipeline on the next iteration; a state may have been loaded since ``iter()``."""
         self._compare_if_due()
         return super().begin(pipeline)

@@ -10,7 +10,7 @@ import torch.utils.data
 
 from e2eio.adapters import torch as adapter
 from e2eio.delivery import BatchAssembly, assembly_of
-from e2eio.errors import ConfigError
+from e2eio.errors import ConfigError, StateError
 from e2eio.options import channel_indices, transform_options
 from e2eio.torch.collation import OptionsCollation, default_collate, is_default
 from e2eio.torch.draws import Draws, Progress, draws_of
@@ -50,7 +50,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     The samplers draw exactly what they draw for torch's loader, from the same generators in the same order, so equal seeds
     give equal batches. Batches are yours: writable tensors that nobody uses again while they live.
 
-    Thread rule: one thread at a time per iterator.
+    With a DistributedSampler over all ranks of the job, the ranks compare dataset, samples, seed, epoch and batches once, before
+    the first batch: all of them have to iterate. See docs/dataloader.md.
+
+    Thread rule: the loader one thread; threads that share an iterator take turns.
 
     Parameters
     ----------
@@ -89,6 +92,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         As torch.
     ConfigError
         One of the options after torch's is wrong.
+    PlanMismatchError, RankMissingError
+        From the first batch: the ranks would load different things, or some did not come.
 
     Examples
     --------
@@ -317,6 +322,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         """
         resume = None
         if state_dict:
+            if self._dataset_kind == torch.utils.data.dataloader._DatasetKind.Iterable:
+                raise StateError(
+                    "state for a loader of an IterableDataset, which has none; expected {}"
+                )
             self._source = sample_source(self.dataset, self._source)
             samplers = self._samplers()
             resume = progress_from(state_dict, self._identity(), samplers)
@@ -334,7 +343,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         return Samplers(self.sampler, self.batch_sampler, self.generator)
 
     def _identity(self) -> dict[str, Any]:
-        return identity_of(self._samplers(), self._source, len(self.dataset))  # type: ignore[arg-type]
+        return identity_of(self._samplers(), self._source, self.dataset)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the latest iteration's pipeline, as :meth:`e2eio.Loader.stats`; {}: there is none."""

@@ -13,7 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import WeightedRandomSampler
 
 from e2eio.distributed import check_agreement, detect_ranks
-from e2eio.torch.samplers import n_batches_of
+from e2eio.torch.samplers import length_of, n_batches_of
 
 if TYPE_CHECKING:
     from e2eio.torch.draws import Draws
@@ -31,11 +31,11 @@ _OPTIONS: dict[type, tuple[str, ...]] = {
 _CONTENTS: dict[type, str] = {SubsetRandomSampler: "indices", WeightedRandomSampler: "weights"}
 
 
-def identity_of(samplers: Samplers, source: SampleSource | None, n_samples: int) -> dict[str, Any]:
+def identity_of(samplers: Samplers, source: SampleSource | None, dataset: Any) -> dict[str, Any]:
     """Return what has to be equal where an epoch is gone on with: JSON-able."""
     batching = samplers.batch_sampler
     identity = {
-        "n_samples": n_samples,
+        "n_samples": _plain(length_of(dataset if source is None else source.numbers)),
         "batch_size": _plain(getattr(batching, "batch_size", None)),
         "drop_last": _plain(getattr(batching, "drop_last", None)),
         "dataset": None if source is None else source.dataset.digest,
@@ -54,7 +54,7 @@ def plan_of_ranks(draws: Draws, source: SampleSource) -> tuple[int, dict[str, An
     leaf = draws.samplers.leaf
     for sampler in (leaf, getattr(leaf, "sampler", None)):
         if isinstance(sampler, DistributedSampler):
-            plan = identity_of(draws.samplers, source, len(source.numbers))
+            plan = identity_of(draws.samplers, source, None)
             plan |= {"epoch": _plain(sampler.epoch), "position": draws.progress.n_yielded}
             n_batches = n_batches_of(draws.samplers)
             if n_batches < math.inf:  # samplers of other kinds may give ranks unequal shares
@@ -112,6 +112,8 @@ def _described(name: str, sampler: Any) -> dict[str, Any]:
 def _plain(value: Any) -> int | str | None:
     if value is None or isinstance(value, bool | int):
         return value
+    if value == math.inf:
+        return None  # of no length
     try:
         return int(value)  # of numpy, or a tensor
     except (TypeError, ValueError):

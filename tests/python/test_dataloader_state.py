@@ -410,6 +410,25 @@ def test_all_ranks_go_on_from_the_state_of_one(ds: e2eio.Dataset) -> None:
         assert [numbers(batch) for batch in again] == [numbers(batch) for batch in iterator]
 
 
+def test_datasets_without_length_or_state(ds: e2eio.Dataset) -> None:
+    class Endless(torch.utils.data.Dataset):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Any:
+            return {"i": index}
+
+    loader = e2eio.DataLoader(Endless(), sampler=[5, 6, 7])
+    next(iter(loader))
+    again = e2eio.DataLoader(Endless(), sampler=[5, 6, 7])
+    again.load_state_dict(loader.state_dict())
+    assert [numbers(batch) for batch in again] == [[6], [7]]
+
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+    with pytest.raises(StateError, match="IterableDataset"):
+        e2eio.DataLoader(Stream()).load_state_dict(e2eio.DataLoader(ds).state_dict())
+
+
 def test_a_listed_range_is_the_range(ds: e2eio.Dataset) -> None:
     listed = torch.utils.data.Subset(ds, list(range(N)))
     e2eio.DataLoader(listed, 4).load_state_dict(e2eio.DataLoader(ds, 4).state_dict())

@@ -124,7 +124,7 @@ demo: $(VENV)/.built $(VENV)/.test ## show what e2eio does on this machine; DATA
 .PHONY: test
 test: cpp-test $(VENV)/.built $(VENV)/.test ## run all tests, C++ and Python
 	@echo "== running the Python tests"
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 	echo "== counting the instructions of a jet"
 	$(BIN)/python benchmarks/instructions.py
 

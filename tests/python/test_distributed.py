@@ -168,6 +168,7 @@ def check_errors(report: dict[str, Any]) -> None:
 
 def check_what_else_differs(found: dict[str, str], rank: int, source: str) -> None:
     assert '  dtype: "float32" on rank 0; "float16" on rank 1\n' in found["images"]
+    assert '  channels: "a, b" on rank 0; "b" on rank 1\n' in found["images"]
     assert re.search(
         r'  transforms: "none" on rank 0; "Log1p \(\w{8}\)" on rank 1\n', found["images"]
     )

@@ -282,6 +282,26 @@ def test_plan_digests_are_equal_on_ranks_that_agree(path: Path) -> None:
         json.dumps(loader.plan_description())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transforms": [e2eio.transforms.Log1p()]},
+        {"dtype": "float16"},
+        {"fields": ("sample_id", "X")},
+        {"layout": "NHWC"},
+        {"form": "coo"},
+    ],
+)
+def test_what_is_made_of_samples_is_of_the_plan_but_not_of_the_state(
+    path: Path, options: dict[str, Any]
+) -> None:
+    with make(path) as loader, make(path, **options) as other:
+        own, known = loader.plan_description(), other.plan_description()
+        assert [name for name in own if own[name] != known[name]] == list(options)
+        assert loader.plan_digest() != other.plan_digest()
+        other.load_state_dict(loader.state_dict())
+
+
 def test_restoring_does_no_work_per_sample() -> None:
     # A hundred million million samples: anything done for each of them would never end.
     n = 10**14

@@ -73,7 +73,11 @@ def differ(dataset: e2eio.Dataset, rank: int, mode: str) -> dict[str, str]:
     """What else is found: other images, and ranks that were given, under other numbers than the group's."""
     given = {"rank": 1 - rank, "world_size": 2, "seed": rank}
     log = [e2eio.transforms.Log1p()] * rank
-    options: Any = {"dtype": ("float32", "float16")[rank], "transforms": log}
+    options: Any = {
+        "dtype": ("float32", "float16")[rank],
+        "transforms": log,
+        "channels": ["a", "b"][rank:],
+    }
     acts: dict[str, Callable[[], Any]] = {
         "images": lambda: next(iter(open_loader(dataset, **options))),
         "by hand": lambda: open_loader(dataset, **given).check_ranks(),

@@ -102,9 +102,14 @@ $(VENV)/.built: $(VENV)/.tools $(CPP_SOURCES) pyproject.toml
 	touch $@
 
 # torch stands alone and first, by exact version, so that nothing else chooses it.
-$(VENV)/.test: pyproject.toml $(VENV)/.tools | $(VENV)/.built
-	@echo "== installing torch, then what the tests and the demo need"
+$(VENV)/.demo: pyproject.toml $(VENV)/.tools | $(VENV)/.built
+	@echo "== installing torch, then what the demo needs"
 	$(PIP) torch==2.13.0
+	$(PIP) --no-build-isolation --editable '.[demo]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "== installing what the tests need besides"
 	$(PIP) --no-build-isolation --editable '.[test]'
 	touch $@
 
@@ -117,7 +122,7 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.tools | $(VENV)/.test
 build: $(VENV)/.built ## build the extension into .venv (Python sources are used in place)
 
 .PHONY: demo
-demo: $(VENV)/.built $(VENV)/.test ## show what e2eio does on this machine; DATA=path for data of your own
+demo: $(VENV)/.built $(VENV)/.demo ## show what e2eio does on this machine; DATA=path for data of your own
 	@echo "== running the demo"
 	$(BIN)/python benchmarks/demo.py $(if $(DATA),--data "$(DATA)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from e2eio.errors import ImporterError, ShardIOError, ShardNotFoundError
+from e2eio.importers.formats import FORMATS, recognise_format
 from e2eio.importers.source import (
     Chunk,
     Geometry,
@@ -16,6 +16,7 @@ from e2eio.importers.source import (
 )
 
 __all__ = [
+    "FORMATS",
     "Chunk",
     "Geometry",
     "ImageSource",
@@ -24,6 +25,7 @@ __all__ = [
     "find_geometry",
     "make_schema",
     "open_source",
+    "recognise_format",
 ]
 
 
@@ -33,7 +35,7 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
     Parameters
     ----------
     path : path
-        A Parquet file.
+        A file of one of `FORMATS`.
     options : ImportOptions, optional
 
     Returns
@@ -52,38 +54,14 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
         The package that reads the format is not installed.
     """
     name = os.fspath(path)
-    magic = _first_bytes(name)
-    if magic == b"PAR1":
+    given = ImportOptions() if options is None else options
+    return _opened(recognise_format(name), name, given)
+
+
+def _opened(kind: str, name: str, options: ImportOptions) -> ImageSource:
+    """Open a file of the format `kind`; the package that reads it is imported here, and not before."""
+    if kind == "parquet":
         from e2eio.importers.parquet import ParquetSource
 
-        return ParquetSource(name, ImportOptions() if options is None else options)
-    if magic == b"PARE":
-        raise ImporterError(
-            f"encrypted Parquet file: {name}: expected one in clear; decrypt it first", name
-        )
-    found = f"first bytes {magic!r}" if magic else "an empty file"
-    raise ImporterError(
-        f"unknown format: {name}: found {found}, expected a Parquet file (first bytes b'PAR1'); "
-        "check the path, or fetch the file again",
-        name,
-    )
-
-
-def _first_bytes(name: str) -> bytes:
-    try:
-        with open(name, "rb") as stream:  # noqa: PTH123 - the name is reported as given
-            return stream.read(4)
-    except IsADirectoryError:
-        raise ImporterError(
-            f"no file: {name}: found a directory, expected a Parquet file; name the files in it",
-            name,
-        ) from None
-    except FileNotFoundError as error:
-        raise ShardNotFoundError(
-            f"no such file: {name}: expected a Parquet file; check the path",
-            name,
-            errno=error.errno,
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ShardIOError(f"cannot read: {name}: {reason}", name, errno=error.errno) from error
+        return ParquetSource(name, options)
+    raise AssertionError(kind)

@@ -20,8 +20,8 @@ from e2eio.errors import (
     E2eioError,
     ImporterError,
     MissingDependencyError,
-    ShardIOError,
 )
+from e2eio.importers.files import open_binary, system_error
 from e2eio.importers.source import Chunk, Geometry, ImportOptions, find_geometry, make_schema
 from e2eio.presets import IMAGE_COLUMNS
 from e2eio.schema import DTYPES
@@ -272,12 +272,12 @@ class ParquetSource:
 def _open(path: str) -> tuple[Any, int, bytes]:
     """Return the opened file, its size, and the digest of its end."""
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123 - the name is reported as given
+        with open_binary(path) as stream:
             n_bytes = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, n_bytes - _FOOTER_BYTES))
             end = stream.read()
     except OSError as error:
-        raise _translated(path, error, "", None) from error
+        raise system_error(path, error) from error
     if end[-4:] != b"PAR1":
         raise ImporterError(
             f"truncated Parquet file: {path}: found {n_bytes} bytes that end in {end[-4:]!r}, "
@@ -300,8 +300,7 @@ def _open(path: str) -> tuple[Any, int, bytes]:
 def _translated(path: str, error: Exception, where: str, row: int | None) -> E2eioError:
     """Return this package's error; Arrow reports damage as OSError too, but without an errno."""
     if isinstance(error, OSError) and error.errno is not None:
-        reason = os.strerror(error.errno).lower()
-        return ShardIOError(f"cannot read: {path}: {reason}", path, errno=error.errno)
+        return system_error(path, error)
     found = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
     return ImporterError(
         f"damaged Parquet file: {path}{where}: found {found!r}, expected readable pages; {_AGAIN}",

@@ -1,0 +1,52 @@
+"""Opening of the files that importers read, and errors of the system in this package's words."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from e2eio.errors import E2eioError, ImporterError, ShardIOError, ShardNotFoundError
+
+__all__ = ["first_bytes", "open_binary", "system_error"]
+
+
+def open_binary(path: str) -> BinaryIO:
+    """Open a file for reading; the stream can seek.
+
+    Raises
+    ------
+    ShardNotFoundError, ShardIOError
+        The file is missing, or the system refused.
+    ImporterError
+        It is a directory.
+    """
+    try:
+        return open(path, "rb")  # noqa: PTH123 - the name is reported as given
+    except OSError as error:
+        raise system_error(path, error) from error
+
+
+def first_bytes(path: str, n_bytes: int) -> bytes:
+    """Return the first bytes of a file, fewer if it has fewer; errors as those of `open_binary`."""
+    with open_binary(path) as stream:
+        try:
+            return stream.read(n_bytes)
+        except OSError as error:
+            raise system_error(path, error) from error
+
+
+def system_error(path: str, error: OSError) -> E2eioError:
+    """Return this package's error for one of the system's."""
+    if isinstance(error, IsADirectoryError):
+        return ImporterError(
+            f"no file: {path}: found a directory, expected a file of images; name the files in it",
+            path,
+        )
+    if isinstance(error, FileNotFoundError):
+        return ShardNotFoundError(
+            f"no such file: {path}: expected a file of images; check the path",
+            path,
+            errno=error.errno,
+        )
+    reason = os.strerror(error.errno) if error.errno is not None else str(error)
+    return ShardIOError(f"cannot read: {path}: {reason.lower()}", path, errno=error.errno)

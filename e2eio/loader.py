@@ -357,6 +357,11 @@ class Loader(Resumable, RankedLoader):
         return MappingProxyType({**self._shares, **self._options})
 
     @property
+    def framework(self) -> str:
+        """Whose arrays batches are made of."""
+        return str(self._arguments["framework"])
+
+    @property
     def timeout_s(self) -> float | None:
         """Seconds that an iterator waits for a batch; None: for ever."""
         return self._timeout

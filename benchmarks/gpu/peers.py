@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from gpu.feeds import Feed, FeedError
 
-__all__ = ["PEERS", "RawJets", "check_peer"]
+__all__ = ["PEERS", "RawJets", "check_peer", "dali_of_nothing"]
 
 SERIES = (
     16  # epochs that a DataLoader delivers as one series, so that its workers are not asked anew
@@ -123,6 +123,28 @@ def _dali(raw: RawJets, device: torch.device, reader: str) -> Feed:
 
     title = f"DALI numpy reader ({reader})"
     return Feed(f"dali_numpy_{reader}", title, raw.bytes_per_jet, epoch)
+
+
+def dali_of_nothing(labels: torch.Tensor) -> Feed:
+    """A DALI pipeline on the CPU that hands on the same labels for ever: what its executor takes per batch."""
+    dali = import_module("nvidia.dali")
+    batch_size = len(labels)
+
+    @dali.pipeline_def(  # type: ignore[untyped-decorator]
+        batch_size=batch_size, num_threads=2, device_id=None, exec_dynamic=True
+    )
+    def graph() -> Any:
+        return dali.fn.external_source(lambda: labels.numpy(), no_copy=True)
+
+    pipe = graph()
+    pipe.build()
+
+    def epoch() -> Iterator[Any]:
+        while True:
+            pipe.run()
+            yield labels, None
+
+    return Feed("dali_of_nothing", "DALI without work", 0, epoch)
 
 
 def _files_of(raw: RawJets) -> list[str]:

@@ -138,7 +138,7 @@ def pipeline(
     pass_by : bool
         On the CPU, leave images that the graph does not touch out of it, since DALI copies what it puts out:
         :func:`iterator` adds them to its batches, lent as the Loader's are. It passes True; a pipeline that is run
-        in another way would have no images.
+        in another way would have no images. Of a given Loader, they pass by if its framework is torch.
 
     Returns
     -------
@@ -179,10 +179,13 @@ def pipeline(
         "rank": rank,
         "world_size": world_size,
     }
-    given = isinstance(dataset, Loader)
-    aside = pass_by and not (steps or given or device == "gpu" or policy == "fill")
+    aside = pass_by and not (steps or device == "gpu" or policy == "fill")
     options["framework"] = "torch" if aside else "numpy"
+    given = isinstance(dataset, Loader)
     loader = _given(dataset, batch_size) if given else _made(dataset, options)
+    if given:  # what it makes has to be what is asked for
+        aside = aside and loader.framework == "torch"
+        aside = aside and (dtype, layout) == ("float32", "CHW")
     image = loader.dataset.schema.image.name if aside else None
     source = Source(loader, fill_last_batch=policy == "fill", aside=image)
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(

@@ -536,6 +536,36 @@ def test_images_that_pass_by_are_the_rings_memory(path: Path) -> None:
     list(batches)
 
 
+def test_images_of_a_given_torch_loader_pass_by(path: Path) -> None:
+    loader = e2eio.Loader(path, batch_size=BATCH, shuffle=True, threads=1)
+    batches = dali.iterator(loader)
+    expected = batches_of(e2eio.Loader(path, batch_size=BATCH, shuffle=True))
+    assert same(batches_of(batches), expected)
+    first = next(iter(batches))
+    first["X"] += 1
+    with pytest.warns(UserWarning, match="changed in place"):
+        del first
+    list(batches)
+
+
+@pytest.mark.parametrize(
+    ("framework", "dtype", "layout"),
+    [("numpy", "float32", "CHW"), ("torch", "float16", "CHW"), ("torch", "float32", "HWC")],
+)
+def test_images_of_a_given_loader_go_through_the_graph_for_what_it_has_to_do(
+    path: Path, framework: Any, dtype: Any, layout: Any
+) -> None:
+    batches = dali.iterator(
+        e2eio.Loader(path, batch_size=BATCH, framework=framework), dtype=dtype, layout=layout
+    )
+    options: dict[str, Any] = {"dtype": dtype, "layout": f"N{layout}"}
+    expected = e2eio.Loader(path, batch_size=BATCH, **options)
+    for found, wanted in zip(batches, expected, strict=True):
+        assert isinstance(found["X"], torch.Tensor)
+        assert found["X"].dtype == wanted["X"].dtype
+        assert torch.allclose(found["X"].float(), wanted["X"].float(), rtol=1e-3, atol=1e-6)
+
+
 def test_a_state_after_the_end_of_an_epoch_begins_the_next(path: Path) -> None:
     batches = augmented(path)
     batches_of(batches)
@@ -546,7 +576,7 @@ def test_a_state_after_the_end_of_an_epoch_begins_the_next(path: Path) -> None:
 def test_restoring_reads_nothing_before_the_cut(path: Path) -> None:
     batches = dali.iterator(e2eio.Loader(path, batch_size=BATCH))
     states = [batches.checkpoints() for _ in batches]
-    loader = e2eio.Loader(path, batch_size=BATCH, framework="numpy")
+    loader = e2eio.Loader(path, batch_size=BATCH)
     rest = dali.iterator(loader, checkpoint=states[4])
     assert len(list(rest)) == 2
     assert loader.stats()["samples"] == 10

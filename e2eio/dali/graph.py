@@ -90,7 +90,7 @@ def pipeline(
     layout: Literal["CHW", "HWC"] = "CHW",
     device: Literal["cpu", "gpu"] = "cpu",
     device_id: int = 0,
-    num_threads: int = 2,
+    num_threads: int | None = None,
     prefetch_queue_depth: int = 2,
     enable_checkpointing: bool = True,
     checkpoint: bytes | Sequence[bytes] | None = None,
@@ -127,8 +127,9 @@ def pipeline(
         Where the graph runs and all outputs are.
     device_id : int
         Which GPU.
-    num_threads : int
-        DALI's. The loader has its own.
+    num_threads : int or None
+        DALI's; the loader has its own. None: 2, or 1 where the graph has nothing to do on the CPU: DALI hands even that to
+        its threads, and the cores are the loader's.
     prefetch_queue_depth : int
         Batches that DALI works on ahead of need; the loader's ring is larger by one more.
     enable_checkpointing : bool
@@ -190,7 +191,7 @@ def pipeline(
     source = Source(loader, fill_last_batch=policy == "fill", aside=image)
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(
         batch_size=loader.options["batch_size"],
-        num_threads=at_least(1, "num_threads", num_threads),
+        num_threads=_threads(num_threads, idle=device == "cpu" and not steps),
         device_id=device_id if device == "gpu" else None,
         seed=_graph_seed(seed, loader.rank) if augment_seed is None else augment_seed,
         prefetch_queue_depth=at_least(1, "prefetch_queue_depth", prefetch_queue_depth),
@@ -239,6 +240,12 @@ def _outputs(
         images = fn.transpose(images, perm=[1, 2, 0])
     nodes[image] = images
     return tuple(nodes.values())
+
+
+def _threads(given: int | None, *, idle: bool) -> int:
+    if given is None:
+        return 1 if idle else 2
+    return at_least(1, "num_threads", given)
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

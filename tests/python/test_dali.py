@@ -118,6 +118,14 @@ def test_without_augmentation_batches_are_the_loaders_bit_for_bit(
         assert same(found, expected)
 
 
+def test_a_graph_that_does_nothing_takes_one_thread(path: Path) -> None:
+    assert dali.pipeline(path, batch_size=BATCH).num_threads == 1
+    assert dali.pipeline(path, batch_size=BATCH, augment=(t.FlipEta(0.5),)).num_threads == 2
+    assert dali.pipeline(path, batch_size=BATCH, num_threads=3).num_threads == 3
+    with pytest.raises(ConfigError, match="num_threads"):
+        dali.pipeline(path, batch_size=BATCH, num_threads=0)
+
+
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
 def test_dtype_and_layout_without_a_graph_are_decodes(path: Path, layout: Any) -> None:
     options: dict[str, Any] = {"batch_size": BATCH, "dtype": "float16", "fields": ("X",)}

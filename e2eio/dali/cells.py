@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from e2eio.dali.binding import fn, math
-from e2eio.dali.nodes import Shape, by_cells, coins, constant, in_runs, keep, select
+from e2eio.dali.nodes import Shape, by_cells, coins, constant, in_runs, keep, seeded, select
 
 __all__ = ["Resolution", "dead_cells", "energy_smear", "listed_dead_cells"]
 
@@ -60,7 +60,7 @@ def energy_smear(
     seed : int or None
         Of this operation; None: from the pipeline's.
     """
-    options = [{} if seed is None else {"seed": seed + channel} for channel in range(shape[0])]
+    options = [seeded(seed, channel) for channel in range(shape[0])]
     keys = [resolution[c].cell if c in resolution else None for c in range(shape[0])]
 
     def smear(part: Any, cell: int, channels: list[int]) -> Any:
@@ -98,10 +98,8 @@ def dead_cells(
     keys = [cell.get(channel) for channel in range(shape[0])]
 
     def kill(part: Any, edge: int, channels: list[int]) -> Any:
-        own = None if seed is None else seed + channels[0]
-
         def kill_cells(pixels: Any, one_per_cell: tuple[int, ...]) -> Any:
-            dead = coins(p, own, device=pixels.device, shape=one_per_cell)
+            dead = coins(p, seed, channels[0], device=pixels.device, shape=one_per_cell)
             return keep(pixels, dead ^ 1)
 
         return by_cells(part, (len(channels), *shape[1:]), edge, kill_cells)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from e2eio.dali.binding import fn, math, types
-from e2eio.dali.nodes import Shape, coins, constant, select, window
+from e2eio.dali.nodes import Shape, coins, constant, seeded, select, window
 from e2eio.errors import ConfigError
 
 __all__ = ["crop", "flip_eta", "roll_phi", "rot90", "translate"]
@@ -82,7 +82,7 @@ def roll_phi(
     else:
         most = (width // 2 if max_shift is None else max_shift) // step
         least = -most
-    shift = _integers(least, most, seed) * step * coins(p, seed)
+    shift = _integers(least, most, seed) * step * coins(p, seed, 1)
     return _rolled(images, shift, max(abs(least), most) * step, width)
 
 
@@ -116,7 +116,7 @@ def rot90(
     """
     _, height, width = shape
     least, most = (0, 3) if turns == "random" else (int(turns), int(turns))
-    quarters = _integers(least, most, seed) * coins(p, seed)
+    quarters = _integers(least, most, seed) * coins(p, seed, 1)
     if (least, most) not in ((0, 0), (2, 2)):
         if height != width:
             raise ConfigError(
@@ -154,9 +154,8 @@ def translate(
         Of this operation; None: from the pipeline's.
     """
     by = (max_shift, max_shift) if isinstance(max_shift, int) else max_shift
-    moved = coins(p, seed)
-    seeds = (seed, None if seed is None else seed + 1)  # or both would be the same
-    shifts = [_integers(-most, most, own) * moved for most, own in zip(by, seeds, strict=True)]
+    moved = coins(p, seed, 2)
+    shifts = [_integers(-most, most, seed, axis) * moved for axis, most in enumerate(by)]
     return window(images, fn.stack(*shifts), shape[1:])
 
 
@@ -188,17 +187,16 @@ def crop(
         room = size - wanted
         middle = abs(room) // 2 * (1 if room > 0 else -1)
         bounds = (min(room, 0), max(room, 0)) if random else (middle, middle)
-        starts.append(_integers(*bounds, None if seed is None else seed + own))
+        starts.append(_integers(*bounds, seed, own))
     return window(images, fn.stack(*starts), extent)
 
 
-def _integers(least: int, most: int, seed: int | None) -> Any:
+def _integers(least: int, most: int, seed: int | None, number: int = 0) -> Any:
     """Return int32 in [least, most], each as likely, one per sample."""
     if least == most:
         return types.Constant(least, dtype=types.INT32, device="cpu", shape=[])
-    options = {} if seed is None else {"seed": seed}
     # Drawn from a range, not from a list of values: the list would be thousands of numbers long.
-    drawn = fn.random.uniform(range=[0.0, 1.0], **options)
+    drawn = fn.random.uniform(range=[0.0, 1.0], **seeded(seed, number))
     whole = math.min(math.floor(drawn * float(most - least + 1)), float(most - least))
     return fn.cast(whole, dtype=types.INT32) + least
 

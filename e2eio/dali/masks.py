@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from e2eio.dali.binding import fn, math, types
-from e2eio.dali.nodes import Shape, coins, constant, keep
+from e2eio.dali.nodes import Shape, coins, constant, keep, seeded
 
 __all__ = ["channel_dropout", "random_erase"]
 
@@ -77,7 +77,7 @@ def random_erase(
         Of this operation; None: from the pipeline's.
     """
     _, height, width = shape
-    draw = [_uniform(None if seed is None else seed + i) for i in range(4)]
+    draw = [fn.random.uniform(range=[0.0, 1.0], **seeded(seed, i)) for i in range(4)]
     area = (draw[0] * (scale[1] - scale[0]) + scale[0]) * float(height * width)
     low, high = (scalar_math.log(bound) for bound in ratio)
     aspect = math.exp(draw[1] * (high - low) + low)
@@ -87,7 +87,9 @@ def random_erase(
         extent = math.clamp(math.floor(side + 0.5), 1.0, float(size))
         anchors.append(math.min(math.floor(place * (size + 1.0 - extent)), size - extent))
         extents.append(extent)
-    erased = fn.cast(coins(p, seed), dtype=types.FLOAT)  # a rectangle without extent erases nothing
+    erased = fn.cast(
+        coins(p, seed, 4), dtype=types.FLOAT
+    )  # a rectangle without extent erases nothing
     return fn.erase(
         images,
         anchor=fn.stack(*anchors),
@@ -95,8 +97,3 @@ def random_erase(
         axis_names="HW",
         fill_value=0.0,
     )
-
-
-def _uniform(seed: int | None) -> Any:
-    options = {} if seed is None else {"seed": seed}
-    return fn.random.uniform(range=[0.0, 1.0], **options)

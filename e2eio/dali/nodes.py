@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from itertools import groupby
 from typing import Any
@@ -11,7 +12,17 @@ from numpy.typing import ArrayLike
 
 from e2eio.dali.binding import fn, types
 
-__all__ = ["Shape", "by_cells", "coins", "constant", "in_runs", "keep", "select", "window"]
+__all__ = [
+    "Shape",
+    "by_cells",
+    "coins",
+    "constant",
+    "in_runs",
+    "keep",
+    "seeded",
+    "select",
+    "window",
+]
 
 #: (channels, height, width) of the images at a place of the graph.
 Shape = tuple[int, int, int]
@@ -22,9 +33,27 @@ def constant(values: ArrayLike, like: Any, dtype: Any = np.float32) -> Any:
     return types.Constant(np.asarray(values, dtype), device=like.device)
 
 
-def coins(p: float, seed: int | None, *, device: str = "cpu", shape: Sequence[int] = ()) -> Any:
+def seeded(seed: int | None, number: int = 0) -> dict[str, Any]:
+    """Return the option of a random operator: the `number`-th of an operation's; None: the pipeline's own.
+
+    Hashed, so that neither the draws of one operation nor those of operations with neighbouring seeds go together.
+    """
+    if seed is None:
+        return {}
+    digest = hashlib.blake2b(f"e2eio-dali-draw-1\n{seed}\n{number}\n".encode(), digest_size=8)
+    return {"seed": int.from_bytes(digest.digest(), "little") >> 1}
+
+
+def coins(
+    p: float,
+    seed: int | None,
+    number: int = 0,
+    *,
+    device: str = "cpu",
+    shape: Sequence[int] = (),
+) -> Any:
     """Return int32 0 or 1, 1 with probability p: one per sample, or an array of them per sample."""
-    options: dict[str, Any] = {} if seed is None else {"seed": seed}
+    options = seeded(seed, number)
     if shape:
         options["shape"] = list(shape)
     return fn.random.coin_flip(probability=p, dtype=types.INT32, device=device, **options)

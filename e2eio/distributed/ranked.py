@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from e2eio.distributed.agreement import LOADED, START, check_agreement
@@ -11,7 +12,7 @@ from e2eio.distributed.ranks import Ranks, detect_ranks, running_place
 __all__ = ["RankedLoader"]
 
 
-class RankedLoader:
+class RankedLoader(ABC):
     """Base of loaders that share an epoch among ranks: which rank it is, and whether all ranks agree.
 
     Ranks that were not given come from :func:`e2eio.distributed.detect_ranks`, anew until the first batch, since
@@ -39,9 +40,9 @@ class RankedLoader:
         """Number of processes that share the epoch."""
         return self._settled_ranks().world_size
 
+    @abstractmethod
     def plan_description(self) -> dict[str, Any]:
         """Return what has to be equal on all ranks of a job, as JSON values."""
-        raise NotImplementedError
 
     def check_ranks(self, timeout: float | None = None) -> bool:
         """Compare :meth:`plan_description` with the other ranks'; all of them call it.
@@ -96,9 +97,9 @@ class RankedLoader:
         self._compare_as((rank, world_size) if given else self._place_to_compare())
         self._note_compared()
 
+    @abstractmethod
     def _move_to(self, ranks: Ranks) -> None:
         """Load for these ranks from now on; called before the first batch only."""
-        raise NotImplementedError
 
     def _settled_ranks(self) -> Ranks:
         if not self._settled and self._ranks.provisional:

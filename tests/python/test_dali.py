@@ -276,6 +276,26 @@ def test_translate_with_a_seed_draws_rows_and_columns_independently() -> None:
     assert len({(m // W - 20, m % W - 20) for m in middle}) > 25
 
 
+@pytest.mark.parametrize("seed", [None, 11])
+def test_whether_a_sample_moves_does_not_tell_where_to(seed: int | None) -> None:
+    images = np.arange(1, H * W + 1, dtype=np.float32).reshape(1, 1, H, W).repeat(400, 0)
+    rolled = apply(images, dali.roll_phi, max_shift=10, p=0.5, seed=seed)
+    columns = (rolled[:, 0, 20, 20].astype(int) - 1) % W - 20
+    assert set(columns) == set(range(-10, 11))  # moved samples go everywhere
+    turned = apply(images, dali.rot90, p=0.5, seed=seed)
+    assert len({tuple(x[0, 0, :2]) for x in turned}) == 4
+    erased = apply(images, dali.random_erase, p=0.5, scale=(0.1, 0.5), ratio=(1, 1), seed=seed)
+    areas = (erased == 0).sum(axis=(1, 2, 3)) / (H * W)
+    assert abs((areas > 0.3).mean() - (areas > 0).mean() / 2) < 0.1
+
+
+def test_operations_with_neighbouring_seeds_draw_apart() -> None:
+    images = np.arange(1, H * W + 1, dtype=np.float32).reshape(1, 1, H, W).repeat(400, 0)
+    flipped = apply(images, dali.flip_eta, p=0.5, seed=12)[:, 0, 0, 0] != 1
+    rolled = apply(images, dali.roll_phi, p=0.5, seed=11)[:, 0, 0, 0] != 1
+    assert 0.3 < (flipped == rolled).mean() < 0.7
+
+
 def test_channel_dropout_drops_whole_channels_of_those_named(truth: Images) -> None:
     images = truth.copy()
     images[0, 0, 0] = [np.nan, np.inf, -np.inf, -0.0] * 10

@@ -27,7 +27,7 @@ from e2eio.manifest import ShardEntry
 from e2eio.schema import Schema
 from e2eio.shards import open_writer, written_statistics
 
-__all__ = ["run_here", "run_in_processes", "usable_processes"]
+__all__ = ["run_here", "run_in_processes", "usable_processes", "write_shard"]
 
 _POLL_S: Final = 0.2
 
@@ -63,7 +63,7 @@ def run_here(
     tick : callable
         Told the number of samples done since it was last told.
     """
-    return [_write_shard(task, schema, options, out, tick) for task in tasks]
+    return [write_shard(task, schema, options, out, tick) for task in tasks]
 
 
 def run_in_processes(
@@ -147,7 +147,7 @@ def _begin_worker(stop: Event, count: Synchronized[int]) -> None:
 
 
 def _work(task: Task, schema: Schema, options: PlanOptions, out: str) -> FinishedShard:
-    return _write_shard(task, schema, options, Path(out), _tell)
+    return write_shard(task, schema, options, Path(out), _tell)
 
 
 def _tell(n_samples: int) -> None:
@@ -158,13 +158,35 @@ def _tell(n_samples: int) -> None:
             _count.value += n_samples
 
 
-def _write_shard(
+def write_shard(
     task: Task,
     schema: Schema,
     options: PlanOptions,
     out: Path,
     tick: Callable[[int], None],
 ) -> FinishedShard:
+    """Write one task's shard: all that a worker does, on whatever machine.
+
+    May be called again, also for a shard that is there: the same task gives the same bytes, and the
+    shard is there complete or not at all. Everything it takes and returns can be pickled, if `tick`
+    can.
+
+    Parameters
+    ----------
+    task : Task
+    schema : Schema
+    options : PlanOptions
+    out : path
+        Directory of the dataset; it exists.
+    tick : callable
+        Told, every chunk, the number of samples done since it was last told; what it raises ends
+        the work, and leaves no file.
+
+    Raises
+    ------
+    ImporterError, ShardIOError, SchemaMismatchError
+        The source cannot be read, or has changed; the shard cannot be written.
+    """
     source = open_source(task.path, options.imports)
     try:
         _check_unchanged(source, schema)

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from e2eio.dataset import Dataset
     from e2eio.frameworks import Framework
 
-__all__ = ["SLOW_BATCH_S", "BatchAssembly", "SlowWarning", "assembly_of", "wait_for_batch"]
+__all__ = [
+    "SLOW_BATCH_S",
+    "BatchAssembly",
+    "SlowWarning",
+    "WriteWarning",
+    "assembly_of",
+    "wait_for_batch",
+]
 
 _WAIT_S = 0.1  # how long a wait lasts before Python may deliver a signal
 
@@ -45,6 +52,26 @@ class SlowWarning:
                 f"no batch for {waited_s:.0f} s: still reading {dataset!r}; if the storage is not just slow, pass "
                 f"timeout= to {self._loader} to have an error instead",
                 stacklevel=stacklevel,
+            )
+
+
+class WriteWarning:
+    """Says that a lent batch was written into, the first time that it was.
+
+    Thread rule: any thread; two of them may both say it.
+    """
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def note(self) -> None:
+        """Note that a batch was."""
+        if not self._said:
+            self._said = True
+            warnings.warn(
+                "a batch was changed in place; it is cleared in full, which is slow: pass writable=True "
+                "to e2eio.Loader, or copy the batch first",
+                stacklevel=2,
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from e2eio import _core
 from e2eio.dataset import Dataset
-from e2eio.delivery import SlowWarning, assembly_of
+from e2eio.delivery import SlowWarning, WriteWarning, assembly_of
 from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
@@ -214,7 +213,7 @@ class Loader(Resumable, RankedLoader):
         n = self._shares["batch_size"]
         self._options["prefetch"] = resolve_prefetch(prefetch, n, self._options["threads"])
         self._closed = False
-        self._warned = False
+        self._written = WriteWarning()
         self._slow = SlowWarning("e2eio.Loader")
         self._begin_here()
 
@@ -327,16 +326,7 @@ class Loader(Resumable, RankedLoader):
         assembly = self._assembly
         if framework is not assembly.framework:
             assembly = replace(assembly, framework=framework)
-        return assembly.assemble(batch, self._note_write)
-
-    def _note_write(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "a batch was changed in place; it is cleared in full, which is slow: pass writable=True "
-                "to e2eio.Loader, or copy the batch first",
-                stacklevel=2,
-            )
+        return assembly.assemble(batch, self._written.note)
 
     def note_wait(self, waited_s: float) -> None:
         """Say what the consumer waits for, the first time that a batch takes very long."""

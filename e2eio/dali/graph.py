@@ -20,9 +20,13 @@ from e2eio.transforms import Transform, preset
 
 __all__ = ["inputs", "pipeline", "source_of"]
 
-_POLICIES = ("partial", "fill", "drop")
 _DTYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
-_LAYOUTS = ("CHW", "HWC")
+_CHOICES = {
+    "dtype": tuple(_DTYPES),
+    "layout": ("CHW", "HWC"),
+    "device": ("cpu", "gpu"),
+    "last_batch_policy": ("partial", "fill", "drop"),
+}
 
 _SOURCES: WeakKeyDictionary[Any, Source] = WeakKeyDictionary()
 
@@ -160,11 +164,8 @@ def pipeline(
     ...     augment=(t.EnergySmear(stochastic={"hcal": 1.0}), t.FlipEta(0.5)), normalise="top-mass")
     """
     steps = (*augment, *(preset(normalise) if isinstance(normalise, str) else normalise))
-    _check_choice("dtype", dtype, tuple(_DTYPES))
-    _check_choice("layout", layout, _LAYOUTS)
-    _check_choice("device", device, ("cpu", "gpu"))
     policy = str(getattr(last_batch_policy, "name", last_batch_policy)).lower()
-    _check_choice("last_batch_policy", policy, _POLICIES)
+    _check_choices(dtype=dtype, layout=layout, device=device, last_batch_policy=policy)
     options = {
         "batch_size": batch_size,
         "shuffle": shuffle,
@@ -176,22 +177,22 @@ def pipeline(
         "transforms": transforms,
         # With nothing to do in the graph, decode does the rest as well: for less than a pass over the images.
         "dtype": "float32" if steps else dtype,
-        "layout": "NCHW" if steps or layout == "CHW" else "NHWC",
+        "layout": "NCHW" if steps else f"N{layout}",
         "rank": rank,
         "world_size": world_size,
     }
-    aside = pass_by and not (steps or device == "gpu" or policy == "fill")
-    options["framework"] = "torch" if aside else "numpy"
+    untouched = not (steps or device == "gpu" or policy == "fill")
+    options["framework"] = "torch" if pass_by and untouched else "numpy"
     given = isinstance(dataset, Loader)
     loader = _given(dataset, batch_size) if given else _made(dataset, options)
-    if given:  # what it makes has to be what is asked for
-        aside = aside and loader.framework == "torch"
-        aside = aside and (dtype, layout) == ("float32", "CHW")
+    # What a given loader makes has to be what is asked for.
+    untouched = untouched and (not given or (dtype, layout) == ("float32", "CHW"))
+    aside = pass_by and untouched and loader.framework == "torch"
     image = loader.dataset.schema.image.name if aside else None
     source = Source(loader, fill_last_batch=policy == "fill", aside=image)
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(
         batch_size=loader.options["batch_size"],
-        num_threads=_threads(num_threads, idle=device == "cpu" and not steps),
+        num_threads=_threads(num_threads, idle=untouched),
         device_id=device_id if device == "gpu" else None,
         seed=_graph_seed(seed, loader.rank) if augment_seed is None else augment_seed,
         prefetch_queue_depth=at_least(1, "prefetch_queue_depth", prefetch_queue_depth),
@@ -248,9 +249,11 @@ def _threads(given: int | None, *, idle: bool) -> int:
     return at_least(1, "num_threads", given)
 
 
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+def _check_choices(**given: object) -> None:
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            known = ", ".join(map(repr, _CHOICES[name]))
+            raise ConfigError(f"{name} is {value!r}; expected one of {known}")
 
 
 def _graph_seed(seed: int, rank: int) -> int:

@@ -24,6 +24,27 @@ inline py::array column_array(const Bytes& bytes, DType dtype) {
   return array;
 }
 
+// The bytes of any object with the buffer protocol, lent for as long as this lives. Thread rule:
+// made and destroyed with the GIL held; the bytes may be read without it.
+class LentBytes {
+ public:
+  explicit LentBytes(const py::object& owner) {
+    if (PyObject_GetBuffer(owner.ptr(), &view_, PyBUF_SIMPLE) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  LentBytes(const LentBytes&) = delete;
+  LentBytes& operator=(const LentBytes&) = delete;
+  ~LentBytes() { PyBuffer_Release(&view_); }
+
+  [[nodiscard]] ByteView view() const {
+    return {static_cast<const std::byte*>(view_.buf), static_cast<std::size_t>(view_.len)};
+  }
+
+ private:
+  Py_buffer view_{};
+};
+
 // A path as the system wants it: str, bytes or os.PathLike.
 inline std::string file_path(const py::object& path) {
   const py::object encoded = py::module_::import("os").attr("fsencode")(path);

@@ -10,6 +10,9 @@
 namespace e2eio::bind {
 namespace {
 
+// Below, taking the GIL again may cost more than the sum: 64 kB take about 5 us.
+constexpr std::size_t kWorthReleasing = std::size_t{1} << 16U;
+
 std::span<std::byte> memory_at(std::uintptr_t address, std::size_t n_bytes) {
   return {reinterpret_cast<std::byte*>(address), n_bytes};
 }
@@ -41,9 +44,11 @@ void register_base(py::module_& module) {
   module.def("usable_cores", &usable_cores);
   module.def(
       "crc32c",
-      [](const py::bytes& data, std::uint32_t value) {
-        const std::string_view view = data;
-        return crc32c(as_bytes(view), value);
+      [](const py::object& data, std::uint32_t value) {
+        const LentBytes bytes(data);
+        const ByteView view = bytes.view();
+        return view.size() < kWorthReleasing ? crc32c(view, value)
+                                             : without_gil([&] { return crc32c(view, value); });
       },
       py::arg("data"), py::arg("value") = 0);
   module.def(

@@ -64,4 +64,20 @@ def _opened(kind: str, name: str, options: ImportOptions) -> ImageSource:
         from e2eio.importers.parquet import ParquetSource
 
         return ParquetSource(name, options)
+    if kind == "tfrecord":
+        from e2eio.importers.tfrecord import TFRecordSource
+
+        return TFRecordSource(name, options)
+    if kind == "webdataset":
+        from e2eio.importers.webdataset import WebDatasetSource
+
+        return WebDatasetSource(name, options)
+    if kind == "npy":
+        from e2eio.importers.npy import NpySource
+
+        return NpySource(name, options)
+    if kind == "npz":
+        from e2eio.importers.npz import NpzSource
+
+        return NpzSource(name, options)
     raise AssertionError(kind)

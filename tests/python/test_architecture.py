@@ -86,7 +86,8 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "device": {"errors", "forms", "iteration", "read_ahead"},
     "device_options": {"errors", "device"},
     "dali": {*_LOW, "dataset", "loader", "options", "transforms", "_core"},
-    "importers": {*_LOW, "presets"},
+    "tfrecord": {"errors", "_core"},
+    "importers": {*_LOW, "presets", "tfrecord"},
     "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress"},
     "sim": {*_LOW, "presets", "shards"},
 }

@@ -17,6 +17,8 @@ from e2eio.schema import Channel
 __all__ = [
     "EDGES",
     "IMAGE_COLUMNS",
+    "KNOWN_SCALARS",
+    "LABELS",
     "PRESETS",
     "Preset",
     "channel_unit",
@@ -45,6 +47,12 @@ _CHANNEL_UNITS: Final[Mapping[str, str]] = MappingProxyType(
 
 # pt, m0, m: the jet's; apt, am: those of the parent particle of a tau pair.
 _GEV_SCALARS: Final = frozenset({"pt", "jetpt", "m0", "m", "apt", "am"})
+
+#: Names under which the published sets keep the class of a sample.
+LABELS: Final = frozenset({"y", "Y", "label", "labels"})
+
+#: Names of numbers that the published sets have once for each image.
+KNOWN_SCALARS: Final = frozenset({*LABELS, *_GEV_SCALARS, "ieta", "iphi", "pdgId", "dR", "taudR"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,9 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
             _preset("quark-gluon", "track_pt", "ecal", "hcal"),
             _preset("top-mass", *_RUN_1),
             _preset("tau", *_RUN_2),
+            # Crystals of the ECAL barrel. The published files are scaled, so the numbers have no unit:
+            # RHv1 holds energy and time of a hit, each divided by 50 (docs/importers/hdf5.md).
+            _preset("electron-photon", "ecal_energy", "ecal_time"),
         )
     }
 )
@@ -129,11 +140,16 @@ def recognise(image: str, scalars: Collection[str], shape: tuple[int, int, int])
     --------
     >>> recognise("X_jets", ("y", "m0", "pt"), (8, 375, 375)).name
     'boosted-top'
+    >>> recognise("X", ("y",), (2, 32, 32)).name
+    'electron-photon'
     >>> recognise("X_jets", ("y",), (5, 125, 125)) is None
     True
     """
     n_channels, height, width = shape
-    if image not in IMAGE_COLUMNS or height != width or height not in EDGES:
+    if image == "X" and shape == (2, 32, 32):
+        return PRESETS["electron-photon"]
+    known = image in IMAGE_COLUMNS or image.endswith("_jet")
+    if not known or height != width or height not in EDGES:
         return None
     if n_channels == 8:
         return PRESETS["top-mass" if image == "X_jet" and "m" in scalars else "boosted-top"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import Final
 
 from e2eio.importers.formats import FORMATS, recognise_format
 from e2eio.importers.source import (
@@ -58,26 +60,19 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
     return _opened(recognise_format(name), name, given)
 
 
+#: Format -> module and class of its reader. The package that reads it is imported with the module, and not before.
+_READERS: Final = {
+    "parquet": ("parquet", "ParquetSource"),
+    "hdf5": ("hdf5", "Hdf5Source"),
+    "tfrecord": ("tfrecord", "TFRecordSource"),
+    "webdataset": ("webdataset", "WebDatasetSource"),
+    "npy": ("npy", "NpySource"),
+    "npz": ("npz", "NpzSource"),
+    "zarr": ("zarr", "ZarrSource"),
+}
+
+
 def _opened(kind: str, name: str, options: ImportOptions) -> ImageSource:
-    """Open a file of the format `kind`; the package that reads it is imported here, and not before."""
-    if kind == "parquet":
-        from e2eio.importers.parquet import ParquetSource
-
-        return ParquetSource(name, options)
-    if kind == "tfrecord":
-        from e2eio.importers.tfrecord import TFRecordSource
-
-        return TFRecordSource(name, options)
-    if kind == "webdataset":
-        from e2eio.importers.webdataset import WebDatasetSource
-
-        return WebDatasetSource(name, options)
-    if kind == "npy":
-        from e2eio.importers.npy import NpySource
-
-        return NpySource(name, options)
-    if kind == "npz":
-        from e2eio.importers.npz import NpzSource
-
-        return NpzSource(name, options)
-    raise AssertionError(kind)
+    module, reader = _READERS[kind]
+    source: ImageSource = getattr(import_module(f"e2eio.importers.{module}"), reader)(name, options)
+    return source

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
+from pathlib import Path
 from typing import Final
 
 from e2eio.errors import ImporterError
-from e2eio.importers.files import first_bytes
+from e2eio.importers.files import first_bytes, open_binary
 from e2eio.importers.streams import inflated_head
 from e2eio.tfrecord import begins_like_a_record
 
@@ -14,15 +17,19 @@ __all__ = ["FORMATS", "recognise_format"]
 #: Name of a format, and what its files begin with.
 FORMATS: Final = {
     "parquet": "b'PAR1'",
+    "hdf5": "b'\\x89HDF', after a user block if there is one",
     "tfrecord": "a length and its masked crc32c, also in gzip or zlib",
     "webdataset": "a tar header, also in gzip or zlib",
     "npy": "b'\\x93NUMPY'",
     "npz": "b'PK'",
+    "zarr": "a directory or zip file with zarr.json, .zgroup or .zarray",
 }
 
 _BEGINS: Final = {"npy": b"\x93NUMPY", "npz": b"PK\x03\x04"}
 _HEAD_BYTES: Final = 1 << 16  # of a compressed file: the names in a gzip header may be long
 _TAR_MAGIC: Final = slice(257, 262)
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_ZARR: Final = ("zarr.json", ".zgroup", ".zarray")
 
 
 def recognise_format(path: str) -> str:
@@ -35,6 +42,8 @@ def recognise_format(path: str) -> str:
     ImporterError
         It is empty, encrypted, or of no known format.
     """
+    if any((Path(path) / name).is_file() for name in _ZARR):
+        return "zarr"
     head = first_bytes(path, _HEAD_BYTES)
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -42,9 +51,13 @@ def recognise_format(path: str) -> str:
         raise ImporterError(
             f"encrypted Parquet file: {path}: expected one in clear; decrypt it first", path
         )
+    if head.startswith(b"PK\x03\x04") and _is_zarr(path):
+        return "zarr"
     for name, begin in _BEGINS.items():
         if head.startswith(begin):
             return name
+    if _is_hdf5(path):
+        return "hdf5"
     inflated = inflated_head(head, 512)
     if inflated[_TAR_MAGIC] == b"ustar":
         return "webdataset"
@@ -57,3 +70,25 @@ def recognise_format(path: str) -> str:
         "check the path, or fetch the file again",
         path,
     )
+
+
+def _is_zarr(path: str) -> bool:
+    """Tell whether a zip file is a Zarr store."""
+    try:
+        with open_binary(path) as stream, zipfile.ZipFile(stream) as archive:
+            return not {*archive.namelist()}.isdisjoint(_ZARR)
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False
+
+
+def _is_hdf5(path: str) -> bool:
+    """Tell whether HDF5's signature is at 0, 512, 1024, 2048 ...: a user block may come first."""
+    with open_binary(path) as stream:
+        n_bytes = stream.seek(0, os.SEEK_END)
+        at = 0
+        while at < n_bytes:
+            stream.seek(at)
+            if stream.read(len(_HDF5)) == _HDF5:
+                return True
+            at = 2 * at or 512
+    return False

@@ -46,9 +46,11 @@ class ImportOptions:
     channels, units : tuple of str, optional
         One per channel, in the order of the file.
     image : str, optional
-        Name of the image column.
+        Name of the image column; in files of arrays several with commas are stacked to channels.
     precision : {"float32", "float16"}
         Of the stored pixels.
+    meta : tuple of str, optional
+        Names of the columns of a table `*_meta`, ``"-"`` for those to leave out.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class ImportOptions:
     units: tuple[str, ...] | None = None
     image: str | None = None
     precision: Precision = "float32"
+    meta: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in _LAYOUTS:

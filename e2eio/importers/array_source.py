@@ -1,0 +1,207 @@
+"""What the sources of named arrays (HDF5, Zarr) share: blocks of rows, read ahead where that helps."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from e2eio.errors import ConfigError
+from e2eio.importers.arrays import ArrayInfo, Selection
+from e2eio.importers.source import Chunk, Geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from e2eio.schema import Schema
+
+__all__ = ["ArraySource", "RowReader", "reading_threads"]
+
+_CHUNK_BYTES: Final = 32 << 20  # decoded, yielded at a time
+_MAX_BLOCK_BYTES: Final = 256 << 20  # decoded at a time, where stored chunks are that long
+_COLUMN_ROWS: Final = 1 << 16  # of a scalar field, read at a time
+_MAX_CUTS: Final = 1 << 20
+_MAX_THREADS: Final = 4
+
+
+class RowReader(Protocol):
+    """Reads rows of one array; several threads may call it."""
+
+    @property
+    def step(self) -> int:
+        """Rows of a stored chunk: reading its multiples is cheapest."""
+
+    def read(self, begin: int, end: int) -> NDArray[Any]:
+        """Return the rows [begin, end), a fresh array in native byte order."""
+
+
+def reading_threads() -> int:
+    """Return how many threads a source may use: one where processes share the cores already."""
+    if multiprocessing.parent_process() is not None:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MAX_THREADS, os.cpu_count() or 1)
+
+
+class ArraySource:
+    """A source whose images and scalar fields are arrays; one thread at a time may use it.
+
+    Parameters
+    ----------
+    path : str
+    n_bytes : int
+        Size of the file.
+    fingerprint : bytes
+    selection : Selection
+    make_reader : callable
+        Makes the reader of an array.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        n_bytes: int,
+        fingerprint: bytes,
+        selection: Selection,
+        make_reader: Callable[[ArrayInfo], RowReader],
+    ) -> None:
+        self._path = path
+        self._n_bytes = n_bytes
+        self._fingerprint = fingerprint
+        self._selection = selection
+        self._images = [make_reader(image) for image in selection.images]
+        tables = {column.array for column in selection.columns}
+        self._columns = {array: make_reader(array) for array in sorted(tables, key=str)}
+        self._step = max(reader.step for reader in self._images)
+
+    @property
+    def path(self) -> str:
+        """As given."""
+        return self._path
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self._n_bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Digest of the structure and of samples of the content."""
+        return self._fingerprint
+
+    @property
+    def schema(self) -> Schema:
+        """Fields of a sample."""
+        return self._selection.schema
+
+    @property
+    def geometry(self) -> Geometry:
+        """Order of an image's numbers in the file."""
+        return self._selection.geometry
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in the file."""
+        return self._selection.n_samples
+
+    @property
+    def cuts(self) -> NDArray[np.int64]:
+        """First samples of stored chunks, and the number of samples."""
+        n = self.n_samples
+        step = self._step * -(-n // (self._step * _MAX_CUTS))
+        return np.append(np.arange(0, n, step, dtype=np.int64), np.int64(n))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Arrays left out, each with dtype and shape."""
+        return self._selection.skipped
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+
+    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
+        """Yield the samples [begin, end) in order, in fresh arrays."""
+        if not 0 <= begin <= end <= self.n_samples:
+            raise ConfigError(
+                f"wrong range: {self._path}: found [{begin}, {end}), "
+                f"expected one within [0, {self.n_samples})"
+            )
+        per_chunk = max(1, _CHUNK_BYTES // self._sample_bytes())
+        columns = _Columns(self._columns, self.n_samples)
+        for first, images in self._blocks(begin, end):
+            for at in range(0, len(images), per_chunk):
+                part = images[at : at + per_chunk]
+                rows = (first + at, first + at + len(part))
+                scalars = {c.name: columns.read(c.array, c.index, *rows) for c in self._fields()}
+                part.flags.writeable = False
+                yield part, scalars
+
+    def _fields(self) -> Sequence[Any]:
+        return self._selection.columns
+
+    def _sample_bytes(self) -> int:
+        itemsize = max(4, np.dtype(self._selection.images[0].dtype).itemsize)
+        return itemsize * self.geometry.n_pixels
+
+    def _bounds(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """Cut [begin, end) at multiples of the stored chunks, as far as memory allows."""
+        sample = self._sample_bytes()
+        rows = max(1, _CHUNK_BYTES // sample)
+        if rows >= self._step:
+            rows -= rows % self._step
+        else:
+            rows = min(self._step, max(1, _MAX_BLOCK_BYTES // sample))
+        edges = [begin, *range(begin - begin % rows + rows, end, rows), end]
+        return [(low, high) for low, high in zip(edges, edges[1:], strict=False) if low < high]
+
+    def _blocks(self, begin: int, end: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        bounds = self._bounds(begin, end)
+        if reading_threads() == 1 or len(bounds) < 2:
+            for low, high in bounds:
+                yield low, self._read(low, high)
+            return
+        # One block ahead: two are held, and a third for as long as the caller holds his.
+        with ThreadPoolExecutor(1, "e2eio-read") as ahead:
+            pending = ahead.submit(self._read, *bounds[0])
+            for (low, _), following in zip(bounds, [*bounds[1:], None], strict=True):
+                block = pending.result()
+                if following is not None:
+                    pending = ahead.submit(self._read, *following)
+                yield low, block
+                del block
+
+    def _read(self, begin: int, end: int) -> NDArray[Any]:
+        """Return images [n, C, H, W], float32 or float64."""
+        parts = [reader.read(begin, end) for reader in self._images]
+        images = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
+        if images.dtype == np.float16:
+            images = images.astype(np.float32)
+        return self.geometry.view(images)
+
+
+class _Columns:
+    """Scalar fields, read many rows at a time and kept for the next images."""
+
+    def __init__(self, readers: dict[ArrayInfo, RowReader], n_samples: int) -> None:
+        self._readers = readers
+        self._n_samples = n_samples
+        self._held: dict[ArrayInfo, tuple[int, NDArray[Any]]] = {}
+
+    def read(self, array: ArrayInfo, index: int, begin: int, end: int) -> NDArray[Any]:
+        """Return column `index` of the rows [begin, end)."""
+        first, table = self._held.get(array, (0, None))
+        if table is None or not first <= begin <= end <= first + len(table):
+            rows = max(end - begin, min(_COLUMN_ROWS, self._n_samples - begin))
+            first, table = begin, self._table(array, begin, begin + rows)
+            self._held[array] = (first, table)
+        column: NDArray[Any] = table[begin - first : end - first, index]
+        return column
+
+    def _table(self, array: ArrayInfo, begin: int, end: int) -> NDArray[Any]:
+        table = self._readers[array].read(begin, end).reshape(end - begin, -1)
+        return table.astype(np.float32) if table.dtype == np.float16 else table

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ArraySource", "RowReader", "reading_threads"]
 
 _CHUNK_BYTES: Final = 32 << 20  # decoded, yielded at a time
+_PLAIN_BYTES: Final = 4 << 20  # the same, of what is stored as it is
 _MAX_BLOCK_BYTES: Final = 256 << 20  # decoded at a time, where stored chunks are that long
 _COLUMN_ROWS: Final = 1 << 16  # of a scalar field, read at a time
 _MAX_CUTS: Final = 1 << 20
@@ -34,6 +36,10 @@ class RowReader(Protocol):
     @property
     def step(self) -> int:
         """Rows of a stored chunk: reading its multiples is cheapest."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Reading costs as much as copying: it pays to do it in the cache, and not ahead."""
 
     def read(self, begin: int, end: int) -> NDArray[Any]:
         """Return the rows [begin, end), a fresh array in native byte order."""
@@ -131,18 +137,24 @@ class ArraySource:
                 f"wrong range: {self._path}: found [{begin}, {end}), "
                 f"expected one within [0, {self.n_samples})"
             )
-        per_chunk = max(1, _CHUNK_BYTES // self._sample_bytes())
+        per_chunk = max(1, self._chunk_bytes() // self._sample_bytes())
         columns = _Columns(self._columns, self.n_samples)
         for first, images in self._blocks(begin, end):
             for at in range(0, len(images), per_chunk):
                 part = images[at : at + per_chunk]
                 rows = (first + at, first + at + len(part))
-                scalars = {c.name: columns.read(c.array, c.index, *rows) for c in self._fields()}
+                scalars = {
+                    column.name: columns.read(column.array, column.index, *rows)
+                    for column in self._selection.columns
+                }
                 part.flags.writeable = False
                 yield part, scalars
 
-    def _fields(self) -> Sequence[Any]:
-        return self._selection.columns
+    def _is_plain(self) -> bool:
+        return all(reader.is_plain for reader in self._images)
+
+    def _chunk_bytes(self) -> int:
+        return _PLAIN_BYTES if self._is_plain() else _CHUNK_BYTES
 
     def _sample_bytes(self) -> int:
         itemsize = max(4, np.dtype(self._selection.images[0].dtype).itemsize)
@@ -151,17 +163,17 @@ class ArraySource:
     def _bounds(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Cut [begin, end) at multiples of the stored chunks, as far as memory allows."""
         sample = self._sample_bytes()
-        rows = max(1, _CHUNK_BYTES // sample)
+        rows = max(1, self._chunk_bytes() // sample)
         if rows >= self._step:
             rows -= rows % self._step
         else:
             rows = min(self._step, max(1, _MAX_BLOCK_BYTES // sample))
         edges = [begin, *range(begin - begin % rows + rows, end, rows), end]
-        return [(low, high) for low, high in zip(edges, edges[1:], strict=False) if low < high]
+        return [(low, high) for low, high in pairwise(edges) if low < high]
 
     def _blocks(self, begin: int, end: int) -> Iterator[tuple[int, NDArray[Any]]]:
         bounds = self._bounds(begin, end)
-        if reading_threads() == 1 or len(bounds) < 2:
+        if self._is_plain() or reading_threads() == 1 or len(bounds) < 2:
             for low, high in bounds:
                 yield low, self._read(low, high)
             return

@@ -297,7 +297,12 @@ def _is_beside(array: ArrayInfo, image: ArrayInfo) -> bool:
 
 def _is_scalar(array: ArrayInfo) -> bool:
     known = array.dtype in DTYPES or array.dtype == "float16"
-    return known and not array.obstacle and len(array.shape) in (1, 2) and array.shape[1:] in ((), (1,))
+    return (
+        known
+        and not array.obstacle
+        and len(array.shape) in (1, 2)
+        and array.shape[1:] in ((), (1,))
+    )
 
 
 def _is_table(array: ArrayInfo, image: ArrayInfo) -> bool:

@@ -121,6 +121,7 @@ class _CheckedRows:
         self._name = dataset.name
         self.step: int = dataset.chunks[0] if dataset.chunks is not None else 1
         self._rows: _PlainRows | InflatedRows | _LibraryRows = _LibraryRows(dataset)
+        self.is_plain = dataset.chunks is None
         if not _is_exact(dataset):
             return
         if dataset.chunks is None and dataset.id.get_offset() is not None:
@@ -146,7 +147,7 @@ class _PlainRows:
 
     def read(self, begin: int, end: int) -> NDArray[Any]:
         out = np.empty((end - begin, *self._shape[1:]), self._dtype)
-        values = memoryview(out.reshape(-1).view(np.uint8))
+        values = out.reshape(-1).view(np.uint8).data
         row_bytes = math.prod(self._shape[1:]) * self._dtype.itemsize
         at = 0
         with self._lock:
@@ -177,7 +178,8 @@ class _LibraryRows:
 def _native(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.isnative:
         return values
-    return values.byteswap(inplace=True).view(values.dtype.newbyteorder())
+    swapped: NDArray[Any] = values.byteswap(inplace=True).view(values.dtype.newbyteorder())
+    return swapped
 
 
 def _is_exact(dataset: Any) -> bool:
@@ -210,7 +212,7 @@ def _filters(dataset: Any) -> tuple[str, ...]:
 
 
 def _chunk_bytes(dataset: Any) -> int:
-    return math.prod(dataset.chunks) * int(dataset.dtype.itemsize)
+    return int(math.prod(dataset.chunks) * dataset.dtype.itemsize)
 
 
 def _check_stored(path: str, dataset: Any, n_bytes: int) -> None:
@@ -347,7 +349,7 @@ def _translated(path: str, where: str, sample: int | None = None) -> Iterator[No
         yield
     except E2eioError:
         raise
-    except Exception as error:  # noqa: BLE001 - damage makes h5py raise almost anything
+    except Exception as error:  # damage makes h5py raise almost anything
         raise _error(path, where, sample, error) from error
 
 

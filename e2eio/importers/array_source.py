@@ -193,7 +193,7 @@ class ArraySource:
         images = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
         if images.dtype == np.float16:
             images = images.astype(np.float32)
-        return self.geometry.view(images)
+        return self.geometry.view(_with_own_dtype(images))
 
 
 class _Columns:
@@ -216,4 +216,9 @@ class _Columns:
 
     def _table(self, array: ArrayInfo, begin: int, end: int) -> NDArray[Any]:
         table = self._readers[array].read(begin, end).reshape(end - begin, -1)
-        return table.astype(np.float32) if table.dtype == np.float16 else table
+        return _with_own_dtype(table.astype(np.float32) if table.dtype == np.float16 else table)
+
+
+def _with_own_dtype(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the same array; libraries make dtypes that are equal to numpy's but not the same object."""
+    return values.view(np.dtype(values.dtype.name))

@@ -275,7 +275,8 @@ def _columns(
     for array in sorted(arrays, key=lambda array: -len(array.group)):
         if array in images:
             continue
-        if not _is_beside(array, images[0]) or array.name in columns:
+        other = array.name.endswith("_meta") and not _is_table(array, images[0])
+        if other or not _is_beside(array, images[0]) or array.name in columns:
             skipped.append(str(array))
         elif array.obstacle and array.name in KNOWN_SCALARS:
             _check_readable(path, array)

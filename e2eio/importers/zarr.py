@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ class ZarrSource(ArraySource):
         self._store: Any = None
         try:
             with _translated(path, ""):
-                n_bytes, fingerprint = _measured(path)
+                n_bytes, n_files, fingerprint = _measured(path)
                 self._store = _store(path)
                 arrays = dict(_arrays(path, zarr.open(self._store, mode="r")))
                 described = [_described(name, array) for name, array in arrays.items()]
@@ -85,7 +86,7 @@ class ZarrSource(ArraySource):
             used = [*selection.images, *{column.array for column in selection.columns}]
             with _translated(path, ""):
                 for info in used:
-                    _check(path, arrays[info.path], info in selection.images)
+                    _check(path, arrays[info.path], n_files, info in selection.images)
             super().__init__(
                 path,
                 n_bytes,
@@ -180,7 +181,7 @@ def _codecs(array: Any) -> Iterator[str]:
             pending += [item if isinstance(item, Mapping) else item.to_dict() for item in inner]
 
 
-def _check(path: str, array: Any, is_image: bool) -> None:
+def _check(path: str, array: Any, n_files: int, is_image: bool) -> None:
     """Refuse codecs that are not known to be harmless, too large chunks, and what is not there."""
     where = f"{array.path or 'the array'} of {path}"
     unknown = sorted({*_codecs(array)} - _CODECS)
@@ -200,7 +201,10 @@ def _check(path: str, array: Any, is_image: bool) -> None:
         )
     if not is_image:
         return
-    n_chunks, n_stored = int(array.nchunks), int(array.nchunks_initialized)
+    n_chunks = int(array.nchunks)
+    inner = math.prod(-(-n // c) for n, c in zip(chunk, array.chunks, strict=True))
+    # What is stored is counted by looking for every chunk: not where there are too many to look for.
+    n_stored = int(array.nchunks_initialized) if n_chunks <= _MAX_EMPTY * n_files * inner else 0
     whole = tuple(chunk[1:]) == tuple(array.shape[1:])
     if n_stored == 0 or n_chunks > _MAX_EMPTY * n_stored or (whole and n_stored < n_chunks):
         raise ImporterError(
@@ -210,28 +214,30 @@ def _check(path: str, array: Any, is_image: bool) -> None:
         )
 
 
-def _measured(path: str) -> tuple[int, bytes]:
-    """Return the size of the store, and a digest of its metadata and of all names and sizes."""
+def _measured(path: str) -> tuple[int, int, bytes]:
+    """Return bytes and files of the store, and a digest of its metadata and of all names and sizes."""
     digest = hashlib.blake2b(digest_size=16)
     if not os.path.isdir(path):  # noqa: PTH112 - the path is used as given
         with Path(path).open("rb") as stream:
             n_bytes = stream.seek(0, os.SEEK_END)
-            stream.seek(
-                max(0, n_bytes - _END_BYTES)
-            )  # the directory, with a checksum for each file
+            # The end holds the names, with a checksum of each file.
+            stream.seek(max(0, n_bytes - _END_BYTES))
             digest.update(f"{n_bytes}\n".encode() + stream.read())
-        return n_bytes, digest.digest()
-    n_bytes = 0
+        with zipfile.ZipFile(path) as archive:
+            n_files = len(archive.namelist())
+        return n_bytes, n_files, digest.digest()
+    n_bytes = n_files = 0
     for folder, names, files in os.walk(path):
         names.sort()
         for name in sorted(files):
             file = Path(folder) / name
             size = file.stat().st_size
+            n_files += 1
             n_bytes += size
             digest.update(f"{file.relative_to(path)} {size}\n".encode("utf-8", "surrogateescape"))
             if name in ("zarr.json", ".zarray", ".zgroup"):
                 digest.update(file.read_bytes())
-    return n_bytes, digest.digest()
+    return n_bytes, n_files, digest.digest()
 
 
 @contextmanager

@@ -339,7 +339,7 @@ def test_file_locked_by_another_process(tmp_path: Path) -> None:
 
 
 def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
-    prints = []
+    prints: list[bytes] = []
     for number in (1, 1, 2):
         path = write(
             tmp_path / f"{len(prints)}", {"X": small_images(4) * number}, track_times=False

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Final
 
 from e2eio.importers.formats import FORMATS, recognise_format
+from e2eio.importers.jet_recipe import JetRecipe
 from e2eio.importers.source import (
     Chunk,
     Geometry,
@@ -23,6 +24,7 @@ __all__ = [
     "Geometry",
     "ImageSource",
     "ImportOptions",
+    "JetRecipe",
     "Layout",
     "find_geometry",
     "make_schema",
@@ -60,10 +62,11 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
     return _opened(recognise_format(name), name, given)
 
 
-#: Format -> module and class of its reader. The package that reads it is imported with the module, and not before.
+#: Format -> module, and what opens a file. The package that reads it is imported with the module, and not before.
 _READERS: Final = {
     "parquet": ("parquet", "ParquetSource"),
     "hdf5": ("hdf5", "Hdf5Source"),
+    "root": ("root", "open_root"),
     "tfrecord": ("tfrecord", "TFRecordSource"),
     "webdataset": ("webdataset", "WebDatasetSource"),
     "npy": ("npy", "NpySource"),

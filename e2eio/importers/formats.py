@@ -18,6 +18,7 @@ __all__ = ["FORMATS", "recognise_format"]
 FORMATS: Final = {
     "parquet": "b'PAR1'",
     "hdf5": "b'\\x89HDF', after a user block if there is one",
+    "root": "b'root'",
     "tfrecord": "a length and its masked crc32c, also in gzip or zlib",
     "webdataset": "a tar header, also in gzip or zlib",
     "npy": "b'\\x93NUMPY'",
@@ -25,7 +26,7 @@ FORMATS: Final = {
     "zarr": "a directory or zip file with zarr.json, .zgroup or .zarray",
 }
 
-_BEGINS: Final = {"npy": b"\x93NUMPY", "npz": b"PK\x03\x04"}
+_BEGINS: Final = {"root": b"root", "npy": b"\x93NUMPY", "npz": b"PK\x03\x04"}
 _HEAD_BYTES: Final = 1 << 16  # of a compressed file: the names in a gzip header may be long
 _TAR_MAGIC: Final = slice(257, 262)
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"

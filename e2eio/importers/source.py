@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from e2eio.errors import ConfigError
+from e2eio.importers.jet_recipe import JetRecipe
 from e2eio.presets import EDGES, PRESETS, channel_unit, find_preset, recognise, scalar_unit
 from e2eio.schema import Channel, ImageField, Precision, ScalarField, Schema
 
@@ -51,6 +52,10 @@ class ImportOptions:
         Of the stored pixels.
     meta : tuple of str, optional
         Names of the columns of a table `*_meta`, ``"-"`` for those to leave out.
+    tree : str, optional
+        Name of the tree or ntuple in a ROOT file, with or without its directory.
+    recipe : JetRecipe
+        How images are made of particles and of hits of the whole detector.
 
     Raises
     ------
@@ -66,6 +71,8 @@ class ImportOptions:
     image: str | None = None
     precision: Precision = "float32"
     meta: tuple[str, ...] | None = None
+    tree: str | None = None
+    recipe: JetRecipe = field(default_factory=JetRecipe)
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in _LAYOUTS:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from e2eio.detector_grid import CRYSTALS, ECAL_RADIUS_M, TOWER_CRYSTALS, TOWERS, TRACK_MIN_GEV
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,17 +33,12 @@ __all__ = [
 CHARGED, PHOTON, NEUTRAL = range(3)
 
 # Geometry (recipe). Positions are in crystals from the image's corner: a pixel is a crystal at x1.
-CRYSTALS: Final = 125
-TOWER_CRYSTALS: Final = 5
-TOWERS: Final = CRYSTALS // TOWER_CRYSTALS
 CRYSTAL_RAD: Final = 0.0174
-TRACK_MIN_GEV: Final = 0.5
 ECAL_MIN_GEV: Final = 0.08
 # The recipe says 0.7 GeV; the smallest tower measured is 1.2 GeV.
 HCAL_MIN_GEV: Final = 1.2
 # On its way to radius r a track turns by 0.2998 * 3.8 T * r / (2 pT) (recipe); here in crystals.
 BEND_PER_M: Final = 0.2998 * 3.8 / 2 / CRYSTAL_RAD
-ECAL_RADIUS_M: Final = 1.29
 PIXEL_RADII_M: Final = (0.044, 0.073, 0.102)
 PIXEL_EFFICIENCY: Final = 0.985
 MARGIN: Final = 5.0  # crystals round the image on which there is pile-up

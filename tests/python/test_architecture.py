@@ -87,9 +87,10 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "device_options": {"errors", "device"},
     "dali": {*_LOW, "dataset", "loader", "options", "transforms", "_core"},
     "tfrecord": {"errors", "_core"},
-    "importers": {*_LOW, "presets", "tfrecord"},
+    "detector_grid": set(),
+    "importers": {*_LOW, "presets", "detector_grid", "tfrecord"},
     "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress"},
-    "sim": {*_LOW, "presets", "shards"},
+    "sim": {*_LOW, "detector_grid", "presets", "shards"},
 }
 EVERYTHING = {"__init__", "__main__", "cli"}  # may import all of e2eio
 

@@ -83,8 +83,8 @@ def _table(file: RootFile, options: ImportOptions) -> Table:
 
 def _image_columns(table: Table, options: ImportOptions) -> list[str]:
     """Return the columns that are named as images are, of whatever type."""
-    if options.image is not None and options.image in table:
-        return [options.image]
+    if options.image is not None:
+        return [options.image] if options.image in table else []
     return [name for name in IMAGE_COLUMNS if name in table]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ class RootFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._stream = open_binary(path)
+        weakref.finalize(self, self._stream.close)
         try:
             self._open()
         except BaseException:
@@ -349,7 +351,8 @@ def _flatten(layout: Any) -> Lists:
             raise TypeError(f"a {type(layout).__name__}")
     values = np.asarray(layout.data)
     counts.extend(values.shape[1:])
-    values = values.reshape(-1).astype(values.dtype.newbyteorder("="), copy=False)
+    native = np.dtype(values.dtype.name)  # numpy's own object: the core compares by identity
+    values = values.reshape(-1).astype(native, copy=False).view(native)
     _check_counts(counts, n, len(values))
     return Lists(values, tuple(counts), n)
 

@@ -52,7 +52,13 @@ class ShardWriter:
     """Writes one shard: a temporary file beside `path`, renamed by finish()."""
 
     def __init__(
-        self, path: str, schema: Schema, shard_id: bytes, compression_level: int, overwrite: bool
+        self,
+        path: str,
+        schema: Schema,
+        shard_id: bytes,
+        compression_level: int,
+        overwrite: bool,
+        nonfinite: str = "keep",  # "keep" | "zero" | "skip": pixels; "skip": the sample
     ) -> None: ...
     def append(
         self,
@@ -60,7 +66,7 @@ class ShardWriter:
             Any
         ],  # float32 or float64 [n, C, H, W], any strides (an HWC array as a transposed view)
         scalars: Sequence[NDArray[Any]],  # one [n] array per scalar field, of the schema's dtype
-    ) -> None: ...
+    ) -> NDArray[np.int64]: ...  # numbers, from 0, of the samples that were left out
     def finish(self) -> None: ...  # fsync, rename, fsync of the directory
     def abort(self) -> None: ...  # idempotent; removes the temporary file
     @property
@@ -72,7 +78,12 @@ class ShardWriter:
         self,
     ) -> int: ...  # float64 pixels that are no float32 and were rounded to nearest even
     @property
+    def n_zeroed(self) -> int: ...  # pixels that nonfinite="zero" has made +0.0
+    @property
     def digest(self) -> str: ...  # of the finished shard, as in dataset.json
+    def sample_digests(
+        self,
+    ) -> NDArray[np.uint64]: ...  # of what was given, one per sample: docs/format.md, section 7.1
     def statistics(
         self,
     ) -> dict[str, NDArray[Any]]: ...  # keys as in dataset.json, one [C] array each
@@ -106,6 +117,9 @@ class ShardReader:
     def check(
         self, begin: int, end: int
     ) -> None: ...  # checksum and full decode of records [begin, end); raises
+    def sample_digests(
+        self, begin: int, end: int
+    ) -> NDArray[np.uint64]: ...  # the same, and what they hold: docs/format.md, section 7.1
     def decode(
         self, ids: NDArray[np.int64], channels: Sequence[int]
     ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W]

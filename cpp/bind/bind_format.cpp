@@ -106,8 +106,19 @@ py::ssize_t checked_count(const Schema& schema, const py::array& images,
   return images.shape(0);
 }
 
-void append_samples(ShardWriter& writer, const py::array& images,
-                    const std::vector<py::array>& scalars) {
+NonFinite nonfinite_named(const std::string& name) {
+  if (name == "keep") {
+    return NonFinite::kKeep;
+  }
+  if (name != "zero" && name != "skip") {
+    refuse(cat("nonfinite '", name, "', expected keep, zero or skip"));
+  }
+  return name == "zero" ? NonFinite::kZero : NonFinite::kSkip;
+}
+
+// Returns which of them were left out.
+py::array_t<std::int64_t> append_samples(ShardWriter& writer, const py::array& images,
+                                         const std::vector<py::array>& scalars) {
   const py::ssize_t n = checked_count(writer.schema(), images, scalars);
   const auto* const data = static_cast<const std::byte*>(images.data());
   const std::array<std::ptrdiff_t, 3> strides{images.strides(1), images.strides(2),
@@ -125,15 +136,19 @@ void append_samples(ShardWriter& writer, const py::array& images,
     columns.push_back({static_cast<const std::byte*>(scalar.data()), scalar.strides(0),
                        static_cast<std::size_t>(scalar.itemsize())});
   }
+  std::vector<std::int64_t> left_out;
   without_gil([&] {
     std::vector<ByteView> values(columns.size());
     for (py::ssize_t i = 0; i < n; ++i) {
       for (std::size_t s = 0; s < columns.size(); ++s) {
         values[s] = ByteView(columns[s].data + i * columns[s].stride, columns[s].item);
       }
-      writer.append({data + i * by_sample, is_double, strides}, values);
+      if (!writer.append({data + i * by_sample, is_double, strides}, values)) {
+        left_out.push_back(i);
+      }
     }
   });
+  return copy_to_array(left_out);
 }
 
 py::dict statistics_dict(const ShardWriter& writer) {
@@ -186,11 +201,21 @@ std::optional<Throttle> throttle_of(const std::optional<std::pair<double, double
   return throttle ? std::optional(Throttle{throttle->first, throttle->second}) : std::nullopt;
 }
 
-void check_range(const ShardReader& reader, std::uint64_t begin, std::uint64_t end) {
+void require_range(const ShardReader& reader, std::uint64_t begin, std::uint64_t end) {
   if (begin > end || end > reader.n_samples()) {
     refuse(cat("samples [", begin, ", ", end, "), expected within [0, ", reader.n_samples(), ")"));
   }
+}
+
+void check_range(const ShardReader& reader, std::uint64_t begin, std::uint64_t end) {
+  require_range(reader, begin, end);
   without_gil([&] { reader.check(begin, end); });
+}
+
+py::array_t<std::uint64_t> sample_digests(const ShardReader& reader, std::uint64_t begin,
+                                          std::uint64_t end) {
+  require_range(reader, begin, end);
+  return copy_to_array(without_gil([&] { return reader.sample_digests(begin, end); }));
 }
 
 py::array column_of(const ShardReader& reader, std::size_t index) {
@@ -238,20 +263,24 @@ void register_format(py::module_& module) {
   register_schema(module);
   py::class_<ShardWriter>(module, "ShardWriter")
       .def(py::init([](const py::object& path, const Schema& schema, const py::bytes& shard_id,
-                       int compression_level, bool overwrite) {
+                       int compression_level, bool overwrite, const std::string& nonfinite) {
              return std::make_unique<ShardWriter>(
                  file_path(path), schema,
-                 WriterOptions{shard_id_of(shard_id), compression_level, overwrite});
+                 WriterOptions{shard_id_of(shard_id), compression_level, overwrite,
+                               nonfinite_named(nonfinite)});
            }),
            py::arg("path"), py::arg("schema"), py::arg("shard_id"), py::arg("compression_level"),
-           py::arg("overwrite"))
+           py::arg("overwrite"), py::arg("nonfinite") = "keep")
       .def("append", &append_samples, py::arg("images"), py::arg("scalars"))
       .def("finish", [](ShardWriter& writer) { without_gil([&] { writer.finish(); }); })
       .def("abort", &ShardWriter::abort)
       .def_property_readonly("n_samples", &ShardWriter::n_samples)
       .def_property_readonly("n_bytes", &ShardWriter::n_bytes)
       .def_property_readonly("n_rounded", &ShardWriter::n_rounded)
+      .def_property_readonly("n_zeroed", &ShardWriter::n_zeroed)
       .def_property_readonly("digest", &ShardWriter::digest)
+      .def("sample_digests",
+           [](const ShardWriter& writer) { return copy_to_array(writer.sample_digests()); })
       .def("statistics", &statistics_dict);
   py::class_<ShardReader, SharedReader>(module, "ShardReader")
       .def(py::init([](const py::object& path, const std::string& io,
@@ -280,6 +309,7 @@ void register_format(py::module_& module) {
       .def("record_sizes", &record_sizes)
       .def("column", &column_of, py::arg("index"))
       .def("check", &check_range, py::arg("begin"), py::arg("end"))
+      .def("sample_digests", &sample_digests, py::arg("begin"), py::arg("end"))
       .def("decode", &decode_samples, py::arg("ids"), py::arg("channels"));
   py::class_<SampleReader>(module, "SampleReader")
       .def(py::init([](const std::vector<SharedReader>& readers) {

@@ -153,6 +153,7 @@ def _to_json(content: _Content) -> dict[str, object]:
         "bytes_per_sample": content.n_bytes / max(content.n_samples, 1),
         "dense_bytes_per_sample": n_dense,
         "digest": content.digest,
+        "content": whole.get("content"),
         "schema": content.schema.to_json(),
         "channels": _channel_rows(content),
         "scalars": _scalar_rows(content),
@@ -170,6 +171,7 @@ def _lines(content: _Content) -> list[str]:
         f"bytes: {content.n_bytes}, {data['bytes_per_sample']:.0f} a sample "
         f"({data['dense_bytes_per_sample']} dense)",
         f"digest: {content.digest}",
+        *([f"content: {data['content']}"] if data["content"] else []),
         "",
     ]
     header = ["channel", "unit", "occupied", "pixels", "not finite", "min", "max"]

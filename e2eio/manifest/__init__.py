@@ -14,6 +14,7 @@ from e2eio.manifest.content import (
     merge_statistics,
 )
 from e2eio.manifest.file import FILE_NAME, io_error, read, write
+from e2eio.manifest.identity import content_digest, join_contents
 
 __all__ = [
     "FILE_NAME",
@@ -22,10 +23,12 @@ __all__ = [
     "Provenance",
     "ShardEntry",
     "SourceEntry",
+    "content_digest",
     "converter_name",
     "creation_time",
     "dataset_digest",
     "io_error",
+    "join_contents",
     "merge_statistics",
     "read",
     "write",

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Final
 
 from e2eio.errors import ConfigError
+from e2eio.manifest.identity import join_contents
 from e2eio.schema import Schema
 
 __all__ = [
@@ -102,6 +103,11 @@ class Provenance:
     n_rounded : int or None
         float64 pixels that are no float32 and were rounded; None: not known, as some shards were
         finished by an earlier run.
+    n_zeroed : int or None
+        NaN and infinities that were made 0, as was asked for; None: as above.
+    n_skipped : int
+        Samples that were left out as they could not be read, or were not finite;
+        ``dataset.skipped.json`` names them.
     """
 
     sources: tuple[SourceEntry, ...]
@@ -109,6 +115,8 @@ class Provenance:
     options: Mapping[str, object]
     created: str
     n_rounded: int | None = 0
+    n_zeroed: int | None = 0
+    n_skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,9 @@ class Manifest:
     statistics : tuple of ChannelStatistics
         One per channel, in order.
     provenance : Provenance
+    contents : tuple of str, optional
+        Content digest of each shard, in order; None: not known, as an earlier version has written
+        the dataset.
 
     Attributes
     ----------
@@ -130,21 +141,34 @@ class Manifest:
         Total.
     digest : str
         Hex BLAKE2b-128 of the shards' digests: equal if and only if all shards are.
+    content : str or None
+        Digest of the samples in their order: equal for datasets of the same samples, whatever the
+        sizes and the compression of their shards, and whatever they were made from.
     """
 
     schema: Schema
     shards: tuple[ShardEntry, ...]
     statistics: tuple[ChannelStatistics, ...]
     provenance: Provenance
+    contents: tuple[str, ...] | None = None
     n_samples: int = field(init=False)
     digest: str = field(init=False)
+    content: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_samples", sum(shard.n_samples for shard in self.shards))
         object.__setattr__(self, "digest", dataset_digest(shard.digest for shard in self.shards))
+        content = None
+        if self.contents is not None:
+            counts = [shard.n_samples for shard in self.shards]
+            content = join_contents(zip(counts, self.contents, strict=True))
+        object.__setattr__(self, "content", content)
 
     def to_json(self) -> dict[str, object]:
         """Return the object that the file holds."""
+        contents: dict[str, object] = {}
+        if self.contents is not None:
+            contents = {"content": self.content, "shard_contents": list(self.contents)}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -152,6 +176,7 @@ class Manifest:
             "n_samples": self.n_samples,
             "shards": [asdict(shard) for shard in self.shards],
             "digest": self.digest,
+            **contents,
             "statistics": [asdict(channel) for channel in self.statistics],
             "provenance": {**asdict(self.provenance), "options": dict(self.provenance.options)},
         }

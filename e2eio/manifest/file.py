@@ -33,6 +33,7 @@ FILE_NAME: Final = "dataset.json"
 _MAX_BYTES: Final = 1 << 28
 _MAX_DEPTH: Final = 32
 _DIGEST: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
+_CONTENT: Final = re.compile(r"[0-9a-f]{32}")
 _KEYS: Final = (
     *("format", "version", "schema", "n_samples", "shards", "digest"),
     *("statistics", "provenance"),
@@ -162,6 +163,7 @@ def _from_json(path: Path, top: dict[str, object]) -> Manifest:
             tuple(_shard(item) for item in _list(top["shards"], "shards")),
             tuple(_statistics(item) for item in _list(top["statistics"], "statistics")),
             _provenance(top["provenance"]),
+            _contents(top),
         )
         _check(manifest, top)
     except (ConfigError, TypeError, ValueError) as error:
@@ -177,6 +179,11 @@ def _check(manifest: Manifest, top: dict[str, object]) -> None:
     if manifest.digest != top["digest"]:
         raise ValueError(
             f"found digest {top['digest']!r}, expected that of the shards {manifest.digest!r}"
+        )
+    if manifest.content != top.get("content"):
+        raise ValueError(
+            f"found content {top.get('content')!r}, expected that of shard_contents "
+            f"{manifest.content!r}"
         )
     files = [shard.file for shard in manifest.shards]
     if len(set(files)) != len(files):
@@ -231,6 +238,16 @@ def _shard(value: object) -> ShardEntry:
     return ShardEntry(file, _count(members, "n_samples"), _count(members, "n_bytes"), digest)
 
 
+def _contents(top: dict[str, object]) -> tuple[str, ...] | None:
+    if "shard_contents" not in top:  # of a dataset that an earlier version has written
+        return None
+    contents = _list(top["shard_contents"], "shard_contents")
+    for content in contents:
+        if not isinstance(content, str) or _CONTENT.fullmatch(content) is None:
+            raise ValueError(f"found shard content {content!r}, expected 32 hex digits")
+    return tuple(str(content) for content in contents)
+
+
 def _statistics(value: object) -> ChannelStatistics:
     members = _object(value, "statistics")
     least = None if members.get("min") is None else _number(members, "min")
@@ -246,7 +263,7 @@ def _statistics(value: object) -> ChannelStatistics:
 
 
 def _provenance(value: object) -> Provenance:
-    members = _object(value, "provenance")
+    members = {"n_zeroed": 0, "n_skipped": 0, **_object(value, "provenance")}
     sources = [_object(item, "source") for item in _list(members.get("sources"), "sources")]
     return Provenance(
         tuple(
@@ -257,4 +274,6 @@ def _provenance(value: object) -> Provenance:
         _object(members.get("options"), "options"),
         _text(members, "created"),
         None if members.get("n_rounded") is None else _count(members, "n_rounded"),
+        None if members["n_zeroed"] is None else _count(members, "n_zeroed"),
+        _count(members, "n_skipped"),
     )

@@ -101,10 +101,15 @@ def open_writer(
     shard_id: bytes,
     compression_level: int = 3,
     overwrite: bool = False,
+    nonfinite: Literal["keep", "zero", "skip"] = "keep",
 ) -> _core.ShardWriter:
-    """Begin one shard; it gets its name when it is finished."""
+    """Begin one shard; it gets its name when it is finished.
+
+    `nonfinite` says what becomes of NaN and infinite pixels: kept bit for bit, made 0, or the whole
+    sample left out.
+    """
     return _core.ShardWriter(
-        os.fspath(path), schema.to_core(), shard_id, compression_level, overwrite
+        os.fspath(path), schema.to_core(), shard_id, compression_level, overwrite, nonfinite
     )
 
 

@@ -92,6 +92,7 @@ class DatasetWriter:
         self._writer: _core.ShardWriter | None = None
         self._shards: list[ShardEntry] = []
         self._statistics: list[tuple[ChannelStatistics, ...]] = []
+        self._contents: list[str] = []
         self._n_rounded = 0
         self._closed = False
         self._prepare()
@@ -227,6 +228,7 @@ class DatasetWriter:
         name = shard_name(len(self._shards))
         self._shards.append(ShardEntry(name, writer.n_samples, writer.n_bytes, writer.digest))
         self._statistics.append(written_statistics(writer))
+        self._contents.append(manifest.content_digest(writer.sample_digests()))
         self._n_rounded += writer.n_rounded
 
     def _manifest(self) -> Manifest:
@@ -240,7 +242,9 @@ class DatasetWriter:
             (), manifest.converter_name(), options, manifest.creation_time(), self._n_rounded
         )
         statistics = manifest.merge_statistics(self._statistics, len(self._schema.channels))
-        return Manifest(self._schema, tuple(self._shards), statistics, provenance)
+        return Manifest(
+            self._schema, tuple(self._shards), statistics, provenance, tuple(self._contents)
+        )
 
     def _images(self, images: ArrayLike) -> NDArray[Any]:
         batch = np.asarray(images)

@@ -6,6 +6,7 @@
 
 #include "e2eio/base/checksum.hpp"
 #include "e2eio/base/memory.hpp"
+#include "e2eio/format/content.hpp"
 #include "e2eio/format/shard_writer.hpp"
 
 namespace e2eio {
@@ -239,7 +240,9 @@ void ShardReader::decode(std::uint64_t sample, ByteView record,
   }
 }
 
-void ShardReader::check(std::uint64_t begin, std::uint64_t end) const {
+// Calls use(sample, image) with records [begin, end), all channels.
+template <typename Use>
+void ShardReader::decode_all(std::uint64_t begin, std::uint64_t end, Use use) const {
   ImageDecoder decoder(schema_.shape(), schema_.precision, selected_kernels());
   DecodedImage image;
   Bytes buffer;
@@ -247,7 +250,31 @@ void ShardReader::check(std::uint64_t begin, std::uint64_t end) const {
   std::iota(all.begin(), all.end(), 0U);
   for (std::uint64_t sample = begin; sample < end; ++sample) {
     decode(sample, read_records(sample, sample + 1, buffer), all, true, decoder, image);
+    use(sample, image);
   }
+}
+
+void ShardReader::check(std::uint64_t begin, std::uint64_t end) const {
+  decode_all(begin, end, [](std::uint64_t, const DecodedImage&) {});
+}
+
+std::vector<std::uint64_t> ShardReader::sample_digests(std::uint64_t begin,
+                                                       std::uint64_t end) const {
+  std::vector<std::uint64_t> digests;
+  digests.reserve(end - begin);
+  const ImageShape shape = schema_.shape();
+  decode_all(begin, end, [&](std::uint64_t, const DecodedImage& image) {
+    digests.push_back(pixels_digest(image, shape));
+  });
+  for (std::size_t s = 0; s < schema_.scalars.size(); ++s) {
+    const ScalarDigest digest(schema_.scalars[s]);
+    const Bytes values = column(s);
+    const std::size_t size = size_of(schema_.scalars[s].dtype);
+    for (std::size_t i = 0; i < digests.size(); ++i) {
+      digests[i] += digest(values.data() + (begin + i) * size);
+    }
+  }
+  return digests;
 }
 
 }  // namespace e2eio

@@ -53,7 +53,13 @@ class ShardReader {
   // Reads, verifies and decodes records [begin, end). Throws at the first bad one.
   void check(std::uint64_t begin, std::uint64_t end) const;
 
+  // The same, and what they hold, one number per sample: format/content.hpp.
+  [[nodiscard]] std::vector<std::uint64_t> sample_digests(std::uint64_t begin,
+                                                          std::uint64_t end) const;
+
  private:
+  template <typename Use>
+  void decode_all(std::uint64_t begin, std::uint64_t end, Use use) const;
   void open();
   void read_frame();
   void require_tiling(const layout::Trailer& trailer) const;

@@ -1,5 +1,6 @@
 #include "e2eio/format/shard_writer.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -22,6 +23,32 @@ std::size_t plane_bytes(const EncodedImage& image) {
   return n_bytes;
 }
 
+// NaN or infinite.
+bool is_nonfinite(std::uint32_t word) noexcept { return (word & 0x7F800000U) == 0x7F800000U; }
+
+std::uint64_t count_nonfinite(const std::vector<ChannelScan>& scan) noexcept {
+  std::uint64_t n = 0;
+  for (const ChannelScan& channel : scan) {
+    n += static_cast<std::uint64_t>(std::ranges::count_if(channel.words, is_nonfinite));
+  }
+  return n;
+}
+
+void remove_nonfinite(std::vector<ChannelScan>& scan) {
+  for (ChannelScan& channel : scan) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < channel.words.size(); ++i) {
+      if (!is_nonfinite(channel.words[i])) {
+        channel.words[kept] = channel.words[i];
+        channel.positions[kept] = channel.positions[i];
+        ++kept;
+      }
+    }
+    channel.words.resize(kept);
+    channel.positions.resize(kept);
+  }
+}
+
 }  // namespace
 
 std::string shard_digest(std::uint32_t trailer_crc, const ShardId& shard_id) {
@@ -42,6 +69,9 @@ ShardWriter::ShardWriter(const std::string& path, Schema schema, const WriterOpt
   validate(schema_);
   columns_.resize(schema_.scalars.size());
   statistics_.resize(schema_.channels.size());
+  for (const ScalarField& field : schema_.scalars) {
+    scalar_digests_.emplace_back(field);
+  }
   sink_ = std::make_unique<FileSink>(path, options_.overwrite);
 }
 
@@ -50,29 +80,44 @@ void ShardWriter::write(ByteView bytes) {
   n_bytes_ += bytes.size();
 }
 
-void ShardWriter::append(const StridedImage& image, std::span<const ByteView> scalars) {
+bool ShardWriter::append(const StridedImage& image, std::span<const ByteView> scalars) {
   if (sink_ == nullptr) {
     throw Error(ErrorKind::kInvalidArgument, "append() after finish() or abort()");
   }
   const ImageShape shape = schema_.shape();
-  n_rounded_ += scan_image(image, shape, scan_);
+  const std::uint64_t n_rounded = scan_image(image, shape, scan_);
+  if (options_.nonfinite != NonFinite::kKeep) {
+    const std::uint64_t n_nonfinite = count_nonfinite(scan_);
+    if (n_nonfinite > 0 && options_.nonfinite == NonFinite::kSkip) {
+      return false;
+    }
+    if (n_nonfinite > 0) {
+      remove_nonfinite(scan_);
+      n_zeroed_ += n_nonfinite;
+    }
+  }
+  n_rounded_ += n_rounded;
   if (schema_.precision == Precision::kFloat16) {
     round_to_float16(scan_);
   }
   EncodedImage encoded = encode_image(scan_, shape, schema_.precision);
   add_statistics(scan_, statistics_);
+  std::uint64_t digest = pixels_digest(scan_, shape);
   for (std::size_t s = 0; s < columns_.size(); ++s) {
     append_bytes(columns_[s], scalars[s]);
+    digest += scalar_digests_[s](scalars[s].data());
   }
+  digests_.push_back(digest);
   if (chosen_) {
     write_record(encoded);
-    return;
+    return true;
   }
   held_bytes_ += plane_bytes(encoded);
   held_.push_back(std::move(encoded));
   if (held_.size() >= kSamplesForCodes || held_bytes_ >= kBytesForCodes) {
     write_held();
   }
+  return true;
 }
 
 void ShardWriter::write_held() {

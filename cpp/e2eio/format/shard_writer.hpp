@@ -8,6 +8,7 @@
 
 #include "e2eio/codec/image_encoder.hpp"
 #include "e2eio/codec/record_packer.hpp"
+#include "e2eio/format/content.hpp"
 #include "e2eio/format/layout.hpp"
 #include "e2eio/format/schema.hpp"
 #include "e2eio/format/statistics.hpp"
@@ -15,10 +16,14 @@
 
 namespace e2eio {
 
+// What is done with NaN and infinite pixels: kept bit for bit, made +0.0, or the sample left out.
+enum class NonFinite : std::uint8_t { kKeep, kZero, kSkip };
+
 struct WriterOptions {
   ShardId shard_id{};
   int compression_level = 3;  // zstd, 1 to 19
   bool overwrite = false;
+  NonFinite nonfinite = NonFinite::kKeep;
 };
 
 // The first samples are held back: the codes of the shard are fitted to them.
@@ -28,9 +33,9 @@ class ShardWriter {
   // Throws: Error(kInvalidArgument) for a bad schema or option, Error(kIo).
   ShardWriter(const std::string& path, Schema schema, const WriterOptions& options);
 
-  // Adds one sample. `scalars` has, per scalar field, one value of the field's dtype.
-  // Throws: Error(kInvalidArgument), Error(kIo).
-  void append(const StridedImage& image, std::span<const ByteView> scalars);
+  // Adds one sample, or returns false: it was left out. `scalars` has, per scalar field, one value
+  // of the field's dtype. Throws: Error(kInvalidArgument), Error(kIo).
+  bool append(const StridedImage& image, std::span<const ByteView> scalars);
 
   // Writes the footer, syncs, and gives the file its name. Throws: Error(kIo), then nothing is
   // left.
@@ -43,6 +48,12 @@ class ShardWriter {
   [[nodiscard]] std::uint64_t n_samples() const noexcept { return sizes_.size() + held_.size(); }
   [[nodiscard]] std::uint64_t n_bytes() const noexcept { return n_bytes_; }
   [[nodiscard]] std::uint64_t n_rounded() const noexcept { return n_rounded_; }
+  // Pixels that NonFinite::kZero has changed.
+  [[nodiscard]] std::uint64_t n_zeroed() const noexcept { return n_zeroed_; }
+  // Of what was given, one per sample: format/content.hpp.
+  [[nodiscard]] const std::vector<std::uint64_t>& sample_digests() const noexcept {
+    return digests_;
+  }
   [[nodiscard]] const std::vector<ChannelStatistics>& statistics() const noexcept {
     return statistics_;
   }
@@ -68,7 +79,10 @@ class ShardWriter {
   std::vector<std::uint32_t> sizes_;
   std::vector<Bytes> columns_;
   std::vector<ChannelStatistics> statistics_;
+  std::vector<ScalarDigest> scalar_digests_;
+  std::vector<std::uint64_t> digests_;
   std::uint64_t n_rounded_ = 0;
+  std::uint64_t n_zeroed_ = 0;
   std::uint64_t n_bytes_ = 0;
   std::uint32_t trailer_crc_ = 0;
 };

@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from e2eio.errors import ConfigError, SchemaMismatchError
-from e2eio.importers import ImportOptions, open_source
+from e2eio.errors import ConfigError
+from e2eio.importers import ImportOptions
 from e2eio.schema import Schema
 from e2eio.shards import DEFAULT_SHARD_BYTES, shard_name
 
@@ -28,11 +27,20 @@ if TYPE_CHECKING:
 
     from e2eio.importers import Geometry
 
-__all__ = ["Plan", "PlanOptions", "SourceFile", "Task", "make_plan", "read_sources"]
+__all__ = ["Label", "NanPolicy", "Plan", "PlanOptions", "SourceFile", "Task", "make_plan"]
+
+#: Name and value of a scalar field that all samples of a source share.
+Label = tuple[str, int | float]
+#: What becomes of NaN and infinities.
+NanPolicy = Literal["keep", "error", "zero", "skip"]
 
 _BYTES_PER_SAMPLE: Final = 3_500  # stored; a jet at x1 takes 3 kB
 _MIN_SHARDS: Final = 64  # of a large dataset, so that many processes have work
 _MIN_SAMPLES: Final = 4_096  # of a shard that is made small for that reason
+_IN_SCHEMA: Final = frozenset(  # options whose whole effect a shard id has from schema and layout
+    ("preset", "shape", "layout", "channels", "units", "image", "precision", "scalars", "label")
+)
+_NAN_POLICIES: Final = ("keep", "error", "zero", "skip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,13 @@ class PlanOptions:
         Size of a shard, about, at most.
     exclude : tuple of int
         Ascending sample numbers, counted over all sources in order, to leave out.
+    nan : {"keep", "error", "zero", "skip"}
+        What becomes of NaN and infinities, of pixels and of scalar fields.
+    skip_bad : int
+        Samples that may be left out because they cannot be read, over all sources. Those that
+        ``nan="skip"`` leaves out do not count.
+    check : bool
+        Decode each finished shard and compare it with what the importer gave.
     """
 
     imports: ImportOptions
@@ -57,6 +72,9 @@ class PlanOptions:
     shard_samples: int | None = None
     shard_bytes: int = DEFAULT_SHARD_BYTES
     exclude: tuple[int, ...] = ()
+    nan: NanPolicy = "keep"
+    skip_bad: int = 0
+    check: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.compression_level <= 19:
@@ -68,23 +86,26 @@ class PlanOptions:
                 f"wrong shard size: found shard_samples={self.shard_samples!r}, "
                 f"shard_bytes={self.shard_bytes!r}, expected at least 1"
             )
+        if self.nan not in _NAN_POLICIES:
+            raise ConfigError(
+                f"wrong nan: found {self.nan!r}, expected one of {', '.join(_NAN_POLICIES)}"
+            )
+        if self.skip_bad < 0:
+            raise ConfigError(f"wrong skip_bad: found {self.skip_bad!r}, expected 0 or more")
 
     def to_json(self) -> dict[str, object]:
         """Return what provenance states."""
-        imports = self.imports
-        return {
-            "preset": imports.preset,
-            "shape": None if imports.shape is None else list(imports.shape),
-            "layout": imports.layout,
-            "channels": None if imports.channels is None else list(imports.channels),
-            "units": None if imports.units is None else list(imports.units),
-            "image": imports.image,
-            "precision": imports.precision,
+        options = {
+            **{name: getattr(self.imports, name) for name in _option_names() if name != "label"},
             "compression_level": self.compression_level,
             "shard_samples": self.shard_samples,
             "shard_bytes": self.shard_bytes,
-            "exclude": list(self.exclude),
+            "exclude": self.exclude,
+            "nan": self.nan,
+            "skip_bad": self.skip_bad,
         }
+        plain: dict[str, object] = json.loads(json.dumps(options))
+        return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +119,12 @@ class SourceFile:
     geometry: Geometry
     cuts: NDArray[np.int64]
     skipped: tuple[str, ...]
+    label: Label | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One shard to write.
+    """One shard to write; small, and can be pickled.
 
     Parameters
     ----------
@@ -116,6 +138,14 @@ class Task:
         Rows of the source, within the range, to leave out.
     shard_id : bytes
         16 bytes.
+    n_source_bytes : int
+    fingerprint : bytes
+        Of the source, when the plan was made.
+    label : (str, int or float) or None
+        A scalar field that the file does not have.
+    first_sample : int
+        Number of the source's first sample, counted over all sources: what `exclude` of a conversion
+        counts by.
     """
 
     index: int
@@ -124,6 +154,10 @@ class Task:
     end: int
     exclude: tuple[int, ...]
     shard_id: bytes
+    n_source_bytes: int
+    fingerprint: bytes
+    label: Label | None = None
+    first_sample: int = 0
 
     @property
     def file(self) -> str:
@@ -132,8 +166,12 @@ class Task:
 
     @property
     def n_samples(self) -> int:
-        """Samples that the shard will have."""
+        """Samples that the shard will have, unless some are skipped."""
         return self.end - self.begin - len(self.exclude)
+
+    def imports(self, options: PlanOptions) -> ImportOptions:
+        """Return how the source is to be opened."""
+        return replace(options.imports, label=self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,46 +185,8 @@ class Plan:
 
     @property
     def n_samples(self) -> int:
-        """Samples that the dataset will have."""
+        """Samples that the dataset will have, unless some are skipped."""
         return sum(task.n_samples for task in self.tasks)
-
-
-def read_sources(
-    paths: Iterable[str], options: ImportOptions
-) -> tuple[Schema, tuple[SourceFile, ...]]:
-    """Open each source in turn, and return the schema that all of them have.
-
-    Raises
-    ------
-    ConfigError
-        There are no sources.
-    SchemaMismatchError
-        Two differ in schema.
-    """
-    schema: Schema | None = None
-    files: list[SourceFile] = []
-    for path in paths:
-        source = open_source(path, options)
-        try:
-            if schema is not None and source.schema != schema:
-                raise _mismatch(files[0].path, schema, path, source.schema)
-            schema = source.schema
-            files.append(
-                SourceFile(
-                    path,
-                    source.n_bytes,
-                    source.n_samples,
-                    source.fingerprint,
-                    source.geometry,
-                    source.cuts,
-                    source.skipped,
-                )
-            )
-        finally:
-            source.close()
-    if schema is None:
-        raise ConfigError("no sources: found an empty list, expected at least one file")
-    return schema, tuple(files)
 
 
 def make_plan(schema: Schema, sources: tuple[SourceFile, ...], options: PlanOptions) -> Plan:
@@ -214,11 +214,16 @@ def make_plan(schema: Schema, sources: tuple[SourceFile, ...], options: PlanOpti
             if len(exclude) == end - begin:
                 continue
             shard_id = _shard_id(len(tasks), source, begin, end, exclude, schema, options)
-            tasks.append(Task(len(tasks), source.path, begin, end, exclude, shard_id))
+            place = (len(tasks), source.path, begin, end, exclude, shard_id)
+            tasks.append(Task(*place, source.n_bytes, source.fingerprint, source.label, first))
         first += source.n_samples
     if not tasks:
         raise ConfigError(f"nothing to convert: all {total} samples are excluded; mend exclude")
     return Plan(schema, options, sources, tuple(tasks))
+
+
+def _option_names() -> list[str]:
+    return [field.name for field in fields(ImportOptions)]
 
 
 def _shard_samples(total: int, options: PlanOptions) -> int:
@@ -251,40 +256,20 @@ def _shard_id(
     schema: Schema,
     options: PlanOptions,
 ) -> bytes:
-    text = json.dumps(
-        [
-            index,
-            [PurePath(source.path).name, source.n_bytes, source.fingerprint.hex()],
-            [begin, end, list(exclude)],
-            [schema.to_json(), source.geometry.layout, options.compression_level],
-        ]
-    )
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _mismatch(
-    first_path: str, first: Schema, second_path: str, second: Schema
-) -> SchemaMismatchError:
-    for name, one, other in _parts(first, second):
-        if one != other:
-            return SchemaMismatchError(
-                f"schemas differ: {second_path} and {first_path}: found {name} {other}, expected "
-                f"{one} as in the latter; convert them apart, or leave one out",
-                second_path,
-            )
-    return SchemaMismatchError(
-        f"schemas differ: {second_path} and {first_path}; convert them apart", second_path
-    )
-
-
-def _parts(first: Schema, second: Schema) -> list[tuple[str, object, object]]:
-    one, other = (
-        [f"{scalar.name} ({scalar.dtype})" for scalar in schema.scalars]
-        for schema in (first, second)
-    )
-    return [
-        ("image", first.image.name, second.image.name),
-        ("shape C, H, W", first.image.shape, second.image.shape),
-        ("channels", list(first.channels), list(second.channels)),
-        ("scalars", one, other),
+    parts: list[object] = [
+        index,
+        [PurePath(source.path).name, source.n_bytes, source.fingerprint.hex()],
+        [begin, end, list(exclude)],
+        [schema.to_json(), source.geometry.layout, options.compression_level],
     ]
+    # What is seldom asked for comes last, and only where it is: all other shards keep their ids.
+    plain = ImportOptions()
+    asked = [
+        (name, getattr(options.imports, name), getattr(plain, name))
+        for name in _option_names()
+        if name not in _IN_SCHEMA
+    ]
+    asked += [("label", source.label, None), ("nan", options.nan, "keep")]
+    parts += [[name, value] for name, value, default in asked if value != default]
+    text = json.dumps(parts)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

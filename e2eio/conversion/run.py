@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from e2eio import manifest
-from e2eio.conversion.plan import Plan, PlanOptions, Task, make_plan, read_sources
-from e2eio.conversion.target import FinishedShard, Target
-from e2eio.conversion.work import run_here, run_in_processes, usable_processes
-from e2eio.errors import ConfigError
-from e2eio.importers import ImportOptions, Layout
+from e2eio.conversion.arguments import do_jobs, make_options, prepare
+from e2eio.conversion.plan import NanPolicy, Plan, Task
+from e2eio.conversion.skipped import REPORT_NAME
+from e2eio.conversion.sources import Sources
+from e2eio.conversion.target import Target
+from e2eio.conversion.work import FinishedShard, write_shard
+from e2eio.conversion.workers import Job, Workers, may_start_processes, usable_processes
+from e2eio.errors import ConfigError, ImporterError
+from e2eio.importers import Layout
 from e2eio.manifest import Manifest, Provenance, SourceEntry
 from e2eio.progress import Progress, make_progress
 from e2eio.schema import Precision
@@ -19,9 +25,11 @@ from e2eio.shards import DEFAULT_SHARD_BYTES
 
 __all__ = ["convert"]
 
+_MAX_NOTES: Final = 20
+
 
 def convert(
-    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    sources: Sources,
     out: str | os.PathLike[str],
     *,
     preset: str | None = None,
@@ -31,6 +39,11 @@ def convert(
     units: Sequence[str] | None = None,
     image: str | None = None,
     precision: Precision = "float32",
+    labels: Sequence[float] | None = None,
+    label_field: str = "y",
+    rename: Mapping[str, str] | None = None,
+    scalars: Sequence[str] | None = None,
+    nan: NanPolicy = "keep",
     compression_level: int = 3,
     processes: int | None = None,
     shard_samples: int | None = None,
@@ -38,6 +51,9 @@ def convert(
     overwrite: bool = False,
     resume: bool = True,
     exclude: Iterable[int] = (),
+    skip_bad: int = 0,
+    check: bool = True,
+    isolate: bool = True,
     progress: bool = True,
 ) -> Manifest:
     """Convert files of images into a dataset.
@@ -47,10 +63,16 @@ def convert(
     complete shards; the same call goes on from them. A failed one leaves nothing under a final
     name; what it has finished is kept as ``*.e2e.kept``, and the same call goes on from that.
 
+    No sample is lost silently: every shard is decoded again and compared with what was read (`check`),
+    sources that change meanwhile are noticed, and what is left out is counted and reported in
+    ``dataset.skipped.json``. Page: docs/convert.md.
+
     Parameters
     ----------
     sources : path or iterable of paths
-        Parquet files, whatever their names; their samples follow one another in this order.
+        Files of any known format, whatever their names; their samples follow one another in this
+        order. A directory stands for the files of known formats in it, by name; ``"@list.txt"`` for
+        the files that the lines of a text name.
     out : path
         Directory of the dataset, made if it does not exist.
     preset : {"boosted-top", "quark-gluon", "top-mass", "tau"}, optional
@@ -67,6 +89,19 @@ def convert(
         Column of the images, where there are several.
     precision : {"float32", "float16"}
         Of the stored pixels: bit for bit, or rounded.
+    labels : sequence of number, optional
+        One per element of `sources`, for files that come with one class each: becomes a scalar field,
+        int64 if all are whole numbers, else float64.
+    label_field : str
+        Its name.
+    rename : mapping of str to str, optional
+        Other names for fields: the one in the file to the new one.
+    scalars : sequence of str, optional
+        Scalar fields to keep, by their names in the file; all if not given.
+    nan : {"keep", "error", "zero", "skip"}
+        What becomes of NaN and infinities among pixels and scalar fields: kept bit for bit (the
+        statistics count those of pixels), an error that names the sample, made 0 and counted, or the
+        sample left out and reported.
     compression_level : int
         Of zstd, 1 to 19.
     processes : int, optional
@@ -80,7 +115,14 @@ def convert(
     resume : bool
         Go on from shards that an earlier run of the same conversion has finished.
     exclude : iterable of int
-        Samples to leave out, counted over all sources from 0.
+        Samples to leave out, counted over all sources from 0. They may be unreadable.
+    skip_bad : int
+        Samples that may be left out, and reported, as they cannot be read. One more is an error.
+    check : bool
+        Decode each finished shard and compare it with what was read: a few per cent of the time.
+    isolate : bool
+        Read sources in processes of their own, so that a library that crashes on a damaged file
+        takes none but them along. False: with one process, in this one, as debuggers need it.
     progress : bool
         Show the progress on standard error.
 
@@ -96,7 +138,9 @@ def convert(
     SchemaMismatchError
         The sources differ in schema.
     ImporterError
-        A source is damaged or not what it should be.
+        A source is damaged, not what it should be, has changed, or has crashed its reader.
+    CorruptShardError
+        A shard is not what was read: the machine is at fault.
     ShardExistsError
         `out` holds something else, and `overwrite` is False.
     ShardIOError
@@ -108,43 +152,58 @@ def convert(
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"wrong number of processes: found {processes!r}, expected at least 1")
-    options = PlanOptions(
-        ImportOptions(
-            preset, _shape(shape), layout, _texts(channels), _texts(units), image, precision
-        ),
-        compression_level,
-        shard_samples,
-        shard_bytes,
-        tuple(sorted(set(exclude))),
+    options = make_options(
+        preset=preset,
+        shape=shape,
+        layout=layout,
+        channels=channels,
+        units=units,
+        image=image,
+        precision=precision,
+        rename=rename,
+        scalars=scalars,
+        nan=nan,
+        skip_bad=skip_bad,
+        check=check,
+        compression_level=compression_level,
+        shard_samples=shard_samples,
+        shard_bytes=shard_bytes,
+        exclude=exclude,
     )
-    schema, files = read_sources(_paths(sources), options.imports)
-    plan = make_plan(schema, files, options)
-    with make_progress(progress) as shown:
-        return _convert(plan, Path(out), processes or usable_processes(), overwrite, resume, shown)
+    with make_progress(progress) as shown, _Crew(processes, isolate) as crew:
+        plan = prepare(
+            sources,
+            options,
+            labels=labels,
+            label_field=label_field,
+            workers=crew.workers(1),
+            processes=crew.n_processes,
+            progress=shown,
+        )
+        return _convert(plan, Path(out), crew, overwrite, resume, shown)
 
 
-def _paths(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    if isinstance(sources, str | os.PathLike):
-        return [os.fspath(sources)]
-    return [os.fspath(source) for source in sources]
+class _Crew:
+    """Who does the work: worker processes, or this one. One thread at a time may use it."""
 
+    def __init__(self, processes: int | None, isolate: bool) -> None:
+        self.n_processes = processes or usable_processes()
+        self._isolate = isolate and may_start_processes()
+        self._workers = Workers()
 
-def _shape(shape: Sequence[int] | None) -> tuple[int, int, int] | None:
-    if shape is None:
-        return None
-    if len(shape) != 3:
-        raise ConfigError(f"wrong shape: found {tuple(shape)!r}, expected C, H, W")
-    return (int(shape[0]), int(shape[1]), int(shape[2]))
+    def __enter__(self) -> _Crew:
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self._workers.close()
 
-def _texts(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    if isinstance(values, str):
-        raise ConfigError(f"wrong list of names: found the text {values!r}, expected a sequence")
-    return None if values is None else tuple(values)
+    def workers(self, n_wanted: int) -> Workers | None:
+        """Return the workers, or None: this process is to do it."""
+        return self._workers if self._isolate or min(n_wanted, self.n_processes) > 1 else None
 
 
 def _convert(
-    plan: Plan, out: Path, processes: int, overwrite: bool, resume: bool, progress: Progress
+    plan: Plan, out: Path, crew: _Crew, overwrite: bool, resume: bool, progress: Progress
 ) -> Manifest:
     for source in plan.sources:
         if source.skipped:
@@ -161,7 +220,10 @@ def _convert(
         finished = target.finished(plan) if resume and not overwrite else []
         target.remove_manifest()
         try:
-            content = _make_shards(plan, target, finished, processes, progress)
+            shards = _make_shards(plan, target, finished, crew, progress)
+            _require_all(plan, shards)
+            content = _manifest(plan, shards, progress)
+            target.report([rows for shard in shards for rows in shard.skipped])
             manifest.write(out, content)
         except Exception:  # not KeyboardInterrupt: what is complete then stays
             target.take_back(plan.tasks)
@@ -171,17 +233,14 @@ def _convert(
 
 
 def _make_shards(
-    plan: Plan,
-    target: Target,
-    finished: list[FinishedShard],
-    processes: int,
-    progress: Progress,
-) -> Manifest:
+    plan: Plan, target: Target, finished: list[FinishedShard], crew: _Crew, progress: Progress
+) -> list[FinishedShard]:
+    """Return all shards in order, those that there were and those that had to be written."""
     done = {shard.index for shard in finished}
     tasks = [task for task in plan.tasks if task.index not in done]
     if finished:
         progress.note(f"{target.path}: going on from {len(done)} of {len(plan.tasks)} shards")
-    n_done = sum(shard.entry.n_samples for shard in finished)
+    n_done = sum(plan.tasks[index].n_samples for index in done)
     progress.start(plan.n_samples, n_done)
 
     def tick(n_samples: int) -> None:
@@ -189,34 +248,99 @@ def _make_shards(
         n_done += n_samples
         progress.update(n_done)
 
-    new = _run(plan, tasks, target.path, processes, tick)
-    shards = sorted([*finished, *new], key=lambda shard: shard.index)
+    shards = list(finished)
+    _require_few_bad(plan, shards)
+    jobs = [_writing(task, plan, target.path) for task in tasks]
+    n_processes = min(crew.n_processes, len(jobs))
+    for _, shard in do_jobs(crew.workers(len(jobs)), jobs, n_processes, tick):
+        shards.append(shard)
+        _require_few_bad(plan, shards)
     progress.close()
-    return _manifest(plan, shards, progress)
+    return sorted(shards, key=lambda shard: shard.index)
 
 
-def _run(
-    plan: Plan, tasks: list[Task], out: Path, processes: int, tick: Callable[[int], None]
-) -> list[FinishedShard]:
-    n_processes = min(processes, len(tasks))
-    if n_processes <= 1:
-        return run_here(tasks, plan.schema, plan.options, out, tick)
-    return run_in_processes(tasks, plan.schema, plan.options, out, tick, n_processes)
+def _writing(task: Task, plan: Plan, out: Path) -> Job:
+    def place(n_done: int) -> tuple[str, str]:
+        rows = [row for row in range(task.begin, task.end) if not _has(task.exclude, row)]
+        first = rows[n_done] if n_done < len(rows) else task.end - 1
+        numbers = f"{task.first_sample + first}-{task.first_sample + task.end - 1}"
+        return (
+            f"reading samples {first} to {task.end - 1} of it, of which it gave none",
+            "fetch the file again, leave the file out, or leave out the samples that do it, which "
+            f"are among {numbers}, by exclude",
+        )
+
+    arguments = (task, plan.schema, plan.options, out)
+    return Job(task.path, place, write_shard, arguments)
+
+
+def _has(ascending: Sequence[int], number: int) -> bool:
+    place = bisect_left(ascending, number)
+    return place < len(ascending) and ascending[place] == number
+
+
+def _require_few_bad(plan: Plan, shards: Sequence[FinishedShard]) -> None:
+    """Raise ImporterError if more samples were unreadable than may be."""
+    skipped = [rows for shard in shards for rows in shard.skipped]
+    bad = [rows for rows in skipped if not rows.not_finite]
+    n_bad = sum(rows.n_samples for rows in bad)
+    if n_bad > plan.options.skip_bad:
+        raise ImporterError(
+            f"too many bad samples: {bad[-1].source}: found {n_bad} or more over all sources, "
+            f"expected at most skip_bad = {plan.options.skip_bad}; the last one: {bad[-1].reason}",
+            bad[-1].source,
+            sample=bad[-1].begin,
+        )
+
+
+def _require_all(plan: Plan, shards: Sequence[FinishedShard]) -> None:
+    """Raise ImporterError unless each sample of the sources is in a shard, excluded or reported."""
+    n_there = sum(shard.entry.n_samples for shard in shards)
+    n_skipped = sum(rows.n_samples for shard in shards for rows in shard.skipped)
+    n_sources = sum(file.n_samples for file in plan.sources)
+    n_excluded = len(plan.options.exclude)
+    if n_there + n_skipped + n_excluded != n_sources:
+        raise ImporterError(
+            f"samples are missing: {len(shards)} shards: found {n_there} samples, {n_skipped} "
+            f"skipped and {n_excluded} excluded, expected {n_sources} in all; please report it"
+        )
 
 
 def _manifest(plan: Plan, shards: list[FinishedShard], progress: Progress) -> Manifest:
-    counts = [shard.n_rounded for shard in shards]
-    known = [count for count in counts if count is not None]
-    if sum(known):
-        progress.note(f"{sum(known)} float64 pixels were no float32 and were rounded")
+    n_rounded = _total([shard.n_rounded for shard in shards])
+    n_zeroed = _total([shard.n_zeroed for shard in shards])
+    if n_rounded[0]:
+        progress.note(f"{n_rounded[0]} float64 pixels were no float32 and were rounded")
+    if n_zeroed[0]:
+        progress.note(f"{n_zeroed[0]} values were NaN or infinite and were made 0")
+    skipped = [rows for shard in shards for rows in shard.skipped]
+    for rows in skipped[:_MAX_NOTES]:
+        last = f" to {rows.end - 1}" if rows.n_samples > 1 else ""
+        progress.note(f"{rows.source}: skipped sample {rows.begin}{last}: {rows.reason}")
+    if len(skipped) > _MAX_NOTES:
+        progress.note(f"and {len(skipped) - _MAX_NOTES} more: see {REPORT_NAME}")
     provenance = Provenance(
         tuple(SourceEntry(file.path, file.n_bytes, file.n_samples) for file in plan.sources),
         manifest.converter_name(),
         plan.options.to_json(),
         manifest.creation_time(),
-        sum(known) if len(known) == len(counts) else None,
+        n_rounded[1],
+        n_zeroed[1],
+        sum(rows.n_samples for rows in skipped),
     )
     statistics = manifest.merge_statistics(
         [shard.statistics for shard in shards], len(plan.schema.channels)
     )
-    return Manifest(plan.schema, tuple(shard.entry for shard in shards), statistics, provenance)
+    return Manifest(
+        plan.schema,
+        tuple(shard.entry for shard in shards),
+        statistics,
+        provenance,
+        tuple(shard.content for shard in shards),
+    )
+
+
+def _total(counts: Sequence[int | None]) -> tuple[int, int | None]:
+    """Return the sum of the known ones, and the sum if all are."""
+    known = [count for count in counts if count is not None]
+    return sum(known), sum(known) if len(known) == len(counts) else None

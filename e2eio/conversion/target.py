@@ -5,46 +5,34 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from e2eio import manifest
 from e2eio.conversion.plan import Plan, Task
+from e2eio.conversion.skipped import (
+    REPORT_NAME,
+    SkippedSamples,
+    read_report,
+    shard_report,
+    write_report,
+)
+from e2eio.conversion.work import FinishedShard
 from e2eio.errors import (
     CorruptShardError,
     E2eioError,
     ShardExistsError,
     ShardNotFoundError,
 )
-from e2eio.manifest import ChannelStatistics, Manifest, ShardEntry
+from e2eio.manifest import Manifest, ShardEntry
 from e2eio.shards import SHARD_NAME, decode_statistics, open_shard, shard_paths
 
-__all__ = ["FinishedShard", "Target"]
+__all__ = ["Target"]
 
 # A complete shard of a conversion that failed: not under a final name, but there for the next run.
 _KEPT: Final = ".kept"
 _TEMPORARY: Final = ".e2eio-tmp-"
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedShard:
-    """A shard under its final name.
-
-    Parameters
-    ----------
-    index : int
-    entry : ShardEntry
-    statistics : tuple of ChannelStatistics
-    n_rounded : int or None
-        None: not known, as an earlier run has written it.
-    """
-
-    index: int
-    entry: ShardEntry
-    statistics: tuple[ChannelStatistics, ...]
-    n_rounded: int | None
 
 
 class Target:
@@ -112,10 +100,20 @@ class Target:
         if content is None or not _same(content, plan):
             return None
         for task, entry in zip(plan.tasks, content.shards, strict=True):
-            found = _entry(self.path / entry.file, task)
+            found = self._entry(self.path / entry.file, task, plan)
             if found is None or found != entry:
                 return None
         return content
+
+    def skipped(self, task: Task) -> tuple[SkippedSamples, ...]:
+        """Return what an earlier run has left out of the task's shard, as far as it is known."""
+        reports = (shard_report(self.path / task.file), self.path / REPORT_NAME)
+        for report in reports:
+            wanted = (task.file, task.shard_id.hex())
+            found = tuple(s for s in read_report(report) if (s.shard, s.shard_id) == wanted)
+            if found:
+                return found
+        return ()
 
     def finished(self, plan: Plan) -> list[FinishedShard]:
         """Return the plan's shards that an earlier run has finished; their pixels are checked."""
@@ -123,16 +121,21 @@ class Target:
         for task in plan.tasks:
             path = self.path / task.file
             kept = path.with_name(path.name + _KEPT)
-            if not path.exists() and _entry(kept, task) is not None:
+            if not path.exists() and self._entry(kept, task, plan) is not None:
                 kept.rename(path)
-            entry = _entry(path, task)
+            entry = self._entry(path, task, plan)
             if entry is None:
                 continue
             try:
-                statistics = decode_statistics(open_shard(path))
+                reader = open_shard(path)
+                statistics = decode_statistics(reader)
+                content = manifest.content_digest(reader.sample_digests(0, reader.n_samples))
             except E2eioError:  # damaged since: it is written again
                 continue
-            shards.append(FinishedShard(task.index, entry, statistics, None))
+            skipped = self.skipped(task)
+            shards.append(
+                FinishedShard(task.index, entry, statistics, content, None, None, skipped)
+            )
         return shards
 
     def refuse_foreign(self, plan: Plan, resume: bool) -> None:
@@ -145,12 +148,13 @@ class Target:
             if not resume:
                 raise self._exists(path.name, "a shard")
             task = tasks.get(path.name)
-            if task is None or (_opens(path) and _entry(path, task) is None):
+            if task is None or not _may_be(path, task):
                 raise self._exists(path.name, "a shard of other sources or options")
 
     def clear(self) -> None:
         """Remove the dataset that is there, for it is to be overwritten."""
-        names = [manifest.FILE_NAME]
+        self.remove_kept()
+        names = [manifest.FILE_NAME, REPORT_NAME]
         names += [path.name for path in self.path.iterdir() if _is_shard(path.name)]
         try:
             for name in names:
@@ -162,10 +166,15 @@ class Target:
         """Make the dataset incomplete before its shards change."""
         (self.path / manifest.FILE_NAME).unlink(missing_ok=True)
 
+    def report(self, skipped: Sequence[SkippedSamples]) -> None:
+        """Write what was left out of all shards, or remove the report of an earlier dataset."""
+        write_report(self.path / REPORT_NAME, skipped)
+
     def remove_kept(self) -> None:
-        """Remove what failed conversions have left."""
-        for path in self.path.glob(f"shard-*.e2e{_KEPT}"):
-            path.unlink(missing_ok=True)
+        """Remove what is of no use beside a complete dataset."""
+        for pattern in (f"shard-*.e2e{_KEPT}", shard_report(Path("shard-*.e2e")).name):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def take_back(self, tasks: Sequence[Task]) -> None:
         """After a failure, rename finished shards: none stays under a final name."""
@@ -178,7 +187,8 @@ class Target:
     def _remove_temporaries(self) -> None:
         """Remove what runs that were killed have left; the lock says that none is running."""
         for path in self.path.glob(f"*{_TEMPORARY}*"):
-            if _is_shard(path.name.partition(_TEMPORARY)[0]):
+            name = path.name.partition(_TEMPORARY)[0]
+            if _is_shard(name) or name in (manifest.FILE_NAME, REPORT_NAME.partition(".")[0]):
                 path.unlink(missing_ok=True)
 
     def _manifest(self) -> Manifest | None:
@@ -186,6 +196,18 @@ class Target:
             return manifest.read(self.path)
         except (ShardNotFoundError, CorruptShardError):
             return None  # the shards tell for themselves
+
+    def _entry(self, path: Path, task: Task, plan: Plan) -> ShardEntry | None:
+        """Return the entry of the shard at `path` if it is the one that `task` makes."""
+        entry = _entry(path, task)
+        if entry is None:
+            return None
+        skipped = self.skipped(task)
+        n_skipped = sum(rows.n_samples for rows in skipped)
+        n_bad = sum(rows.n_samples for rows in skipped if not rows.not_finite)
+        if entry.n_samples + n_skipped != task.n_samples or n_bad > plan.options.skip_bad:
+            return None  # the latter: it would be an error now
+        return entry
 
     def _exists(self, name: str, found: str) -> ShardExistsError:
         return ShardExistsError(
@@ -204,21 +226,20 @@ def _is_shard(name: str) -> bool:
     return SHARD_NAME.fullmatch(name.removesuffix(_KEPT)) is not None
 
 
-def _opens(path: Path) -> bool:
-    try:
-        open_shard(path)
-    except E2eioError:
-        return False
-    return True
-
-
-def _entry(path: Path, task: Task) -> ShardEntry | None:
-    """Return the entry of the shard at `path` if it is the one that `task` makes."""
+def _may_be(path: Path, task: Task) -> bool:
+    """Return whether nothing says that the shard is not the task's; it may be damaged."""
     try:
         reader = open_shard(path)
     except E2eioError:
+        return True
+    return reader.digest.partition("-")[2] == task.shard_id.hex()
+
+
+def _entry(path: Path, task: Task) -> ShardEntry | None:
+    if not _may_be(path, task):
         return None
-    same = reader.digest.partition("-")[2] == task.shard_id.hex()
-    if not same or reader.n_samples != task.n_samples:
+    try:
+        reader = open_shard(path)
+    except E2eioError:
         return None
     return ShardEntry(task.file, reader.n_samples, reader.n_bytes, reader.digest)

@@ -8,6 +8,7 @@ from typing import Final
 
 from e2eio.importers.formats import FORMATS, recognise_format
 from e2eio.importers.jet_recipe import JetRecipe
+from e2eio.importers.mapped import mapped
 from e2eio.importers.source import (
     Chunk,
     Geometry,
@@ -59,7 +60,12 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
     """
     name = os.fspath(path)
     given = ImportOptions() if options is None else options
-    return _opened(recognise_format(name), name, given)
+    source = _opened(recognise_format(name), name, given)
+    try:
+        return mapped(source, given)
+    except BaseException:
+        source.close()
+        raise
 
 
 #: Format -> module, and what opens a file. The package that reads it is imported with the module, and not before.

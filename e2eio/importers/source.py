@@ -56,6 +56,12 @@ class ImportOptions:
         Name of the tree or ntuple in a ROOT file, with or without its directory.
     recipe : JetRecipe
         How images are made of particles and of hits of the whole detector.
+    rename : tuple of (str, str)
+        Fields that get another name: the one in the file, and the new one.
+    scalars : tuple of str, optional
+        Scalar fields to keep, by their names in the file; None: all.
+    label : (str, int or float), optional
+        A scalar field with one value for all samples of the file, stored as int64 or float64.
 
     Raises
     ------
@@ -73,6 +79,9 @@ class ImportOptions:
     meta: tuple[str, ...] | None = None
     tree: str | None = None
     recipe: JetRecipe = field(default_factory=JetRecipe)
+    rename: tuple[tuple[str, str], ...] = ()
+    scalars: tuple[str, ...] | None = None
+    label: tuple[str, int | float] | None = None
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in _LAYOUTS:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from e2eio.presets import PRESETS
 
 if TYPE_CHECKING:
+    from e2eio.conversion import Plan
     from e2eio.manifest import Manifest
 
 __all__ = ["add_parser", "run"]
@@ -18,9 +19,15 @@ examples:
   e2eio convert BoostedTop_x1_fixed_*.snappy.parquet data/top
   e2eio convert --preset quark-gluon QCDToGGQQ_*.test.snappy.parquet data/qg
   e2eio convert --shape 5,125,125 --channels track_pt,d0,dz,ecal,hcal jets.parquet.0 data/jets
+  e2eio convert jets.h5 data/jets
+  e2eio convert --channels energy,time --labels 1,0 electrons.hdf5 photons.hdf5 data/egamma
+  e2eio convert --rename jetPt=pt --scalars y,jetPt --nan error tfrecords/ data/jets
+  e2eio convert images.npz samples.tar store.zarr ntuple.root data/mixed
   e2eio convert --exclude 259173-259199,451169 --precision float16 a.parquet b.parquet data/ab
+  e2eio convert --skip-bad 10 @files.txt data/all
+  e2eio convert --dry-run data/raw/ data/top
 
-The same command goes on where an interrupted one (Ctrl-C) has ended.
+The same command goes on where an interrupted one (Ctrl-C) has ended. docs/convert.md says more.
 """
 
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -30,15 +37,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Describe the command and its options."""
     parser = commands.add_parser(
         "convert",
-        help="make a dataset of Parquet files",
-        description="Make a dataset of Parquet files: images as flat or nested lists, scalars.",
+        help="make a dataset of files in other formats",
+        description="Make a dataset of files in other formats: images and scalar fields.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SRC", help="a Parquet file, of any name")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="a file of any name, whose bytes tell the format; a directory: all files of known "
+        "formats in it, by name; @list.txt: the files that its lines name",
+    )
     parser.add_argument("out", metavar="DST", help="directory of the dataset")
     _add_meaning(parser)
+    _add_choice(parser)
     _add_output(parser)
+    _add_work(parser)
     parser.set_defaults(run=run)
 
 
@@ -52,6 +67,35 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--channels", type=_names, metavar="A,B,...", help="names, in file order")
     group.add_argument("--units", type=_names, metavar="A,B,...", help="one per channel")
     group.add_argument("--image", metavar="COLUMN", help="column of the images")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scalar fields, and which samples")
+    group.add_argument(
+        "--labels",
+        type=_numbers,
+        metavar="N,N,...",
+        help="one per SRC: a field for files of a class",
+    )
+    group.add_argument("--label-field", default="y", metavar="NAME", help="of --labels (default y)")
+    group.add_argument("--rename", type=_pairs, metavar="OLD=NEW,...", help="fields")
+    group.add_argument(
+        "--scalars", type=_names, metavar="A,B,...", help="fields to keep, as SRC names them"
+    )
+    group.add_argument(
+        "--nan",
+        choices=("keep", "error", "zero", "skip"),
+        default="keep",
+        help="NaN and infinities: kept bit for bit (default), an error, made 0, the sample left out",
+    )
+    group.add_argument(
+        "--skip-bad",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out up to N samples that cannot be read (default 0), and report them in "
+        "DST/dataset.skipped.json",
+    )
     group.add_argument(
         "--exclude",
         type=_ranges,
@@ -70,7 +114,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="of pixels: bit for bit (default), or rounded",
     )
     group.add_argument("--compression-level", type=int, default=3, metavar="N", help="1 to 19")
-    group.add_argument("--processes", type=int, metavar="N", help="default: all usable cores")
     group.add_argument("--shard-samples", type=int, metavar="N", help="samples of a shard, at most")
     group.add_argument(
         "--shard-bytes",
@@ -80,6 +123,20 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="size of a shard, about (default 256M)",
     )
     group.add_argument("--overwrite", action="store_true", help="replace what DST holds")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("work")
+    group.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
+    group.add_argument("--processes", type=int, metavar="N", help="default: all usable cores")
+    group.add_argument(
+        "--no-check", action="store_true", help="do not decode shards again to compare them"
+    )
+    group.add_argument(
+        "--no-isolate",
+        action="store_true",
+        help="open sources in this process, which then a library that crashes takes along",
+    )
     group.add_argument("--no-resume", action="store_true", help="do not go on from finished shards")
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -87,25 +144,21 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print what was made."""
+    if args.dry_run:
+        _print_plan(args)
+        return 0
     from e2eio.conversion import convert
 
     content = convert(
         args.sources,
         args.out,
-        preset=args.preset,
-        shape=args.shape,
-        layout=args.layout,
-        channels=args.channels,
-        units=args.units,
-        image=args.image,
-        precision=args.precision,
-        compression_level=args.compression_level,
+        **_options(args),
+        labels=args.labels,
+        label_field=args.label_field,
         processes=args.processes,
-        shard_samples=args.shard_samples,
-        shard_bytes=args.shard_bytes,
         overwrite=args.overwrite,
         resume=not args.no_resume,
-        exclude=args.exclude,
+        isolate=not args.no_isolate,
         progress=not args.quiet,
     )
     if args.json:
@@ -115,6 +168,66 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what decides the content of the shards."""
+    names = (
+        *("preset", "shape", "layout", "channels", "units", "image", "precision", "rename"),
+        *("scalars", "nan", "skip_bad", "compression_level", "shard_samples", "shard_bytes"),
+        "exclude",
+    )
+    return {**{name: getattr(args, name) for name in names}, "check": not args.no_check}
+
+
+def _print_plan(args: argparse.Namespace) -> None:
+    """Print what a conversion would do; it writes nothing."""
+    from e2eio.conversion import make_options, plan_conversion
+
+    plan = plan_conversion(
+        args.sources,
+        make_options(**_options(args)),
+        labels=args.labels,
+        label_field=args.label_field,
+        processes=args.processes,
+        isolate=not args.no_isolate,
+        progress=not args.quiet,
+    )
+    print(json.dumps(_planned(plan)) if args.json else "\n".join(_lines(plan, args.out)))
+
+
+def _planned(plan: Plan) -> dict[str, object]:
+    return {
+        "n_samples": plan.n_samples,
+        "n_shards": len(plan.tasks),
+        "n_bytes_about": plan.n_bytes_about,
+        "schema": plan.schema.to_json(),
+        "sources": [
+            {"path": file.path, "n_samples": file.n_samples, "n_bytes": file.n_bytes}
+            for file in plan.sources
+        ],
+        "skipped_columns": sorted({name for file in plan.sources for name in file.skipped}),
+    }
+
+
+def _lines(plan: Plan, out: str) -> list[str]:
+    image = plan.schema.image
+    lines = [
+        f"{file.path}: {file.n_samples} samples, {file.n_bytes} bytes"
+        + (f", {file.label[0]} = {file.label[1]}" if file.label is not None else "")
+        for file in plan.sources
+    ]
+    scalars = ", ".join(f"{field.name} ({field.dtype})" for field in plan.schema.scalars)
+    skipped = sorted({name for file in plan.sources for name in file.skipped})
+    return [
+        *lines,
+        f"image {image.name}: {image.precision} [{', '.join(map(str, image.shape))}]: "
+        + ", ".join(channel.name for channel in image.channels),
+        f"scalars: {scalars or 'none'}",
+        *([f"left out, as not numeric: {', '.join(skipped)}"] if skipped else []),
+        f"{out}: would get {plan.n_samples} samples in {len(plan.tasks)} shard(s), about "
+        f"{plan.n_bytes_about} bytes",
+    ]
+
+
 def _result(content: Manifest, out: str) -> dict[str, object]:
     return {
         "path": out,
@@ -122,23 +235,50 @@ def _result(content: Manifest, out: str) -> dict[str, object]:
         "n_shards": len(content.shards),
         "n_bytes": sum(shard.n_bytes for shard in content.shards),
         "n_rounded": content.provenance.n_rounded,
+        "n_zeroed": content.provenance.n_zeroed,
+        "n_skipped": content.provenance.n_skipped,
         "digest": content.digest,
+        "content": content.content,
         "schema": content.schema.to_json(),
     }
 
 
 def _sentence(content: Manifest, out: str) -> str:
     n_bytes = sum(shard.n_bytes for shard in content.shards)
-    rounded = content.provenance.n_rounded
+    made = content.provenance
     return (
         f"{out}: {content.n_samples} samples in {len(content.shards)} shard(s), {n_bytes} bytes, "
         f"{n_bytes / max(content.n_samples, 1):.0f} a sample"
-        + (f", {rounded} float64 pixels rounded to float32" if rounded else "")
+        + (f", {made.n_rounded} float64 pixels rounded to float32" if made.n_rounded else "")
+        + (f", {made.n_zeroed} values made 0" if made.n_zeroed else "")
+        + (f", {made.n_skipped} samples skipped" if made.n_skipped else "")
     )
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(_number(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers as in 0,1") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    names = {old: new for old, _, new in pairs}
+    if not all(old and new for old, new in names.items()) or len(names) != len(pairs):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected OLD=NEW as in jetPt=pt")
+    return names
 
 
 def _shape(text: str) -> tuple[int, ...]:

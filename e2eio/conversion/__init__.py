@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from e2eio.conversion.run import convert
+from e2eio.conversion.arguments import make_options
+from e2eio.conversion.plan import Plan, PlanOptions, Task
+from e2eio.conversion.run import convert, plan_conversion
+from e2eio.conversion.work import FinishedShard, write_shard
 
-__all__ = ["convert"]
+__all__ = [
+    "FinishedShard",
+    "Plan",
+    "PlanOptions",
+    "Task",
+    "convert",
+    "make_options",
+    "plan_conversion",
+    "write_shard",
+]

@@ -10,7 +10,7 @@ from typing import Final
 
 from e2eio import manifest
 from e2eio.conversion.arguments import do_jobs, make_options, prepare
-from e2eio.conversion.plan import NanPolicy, Plan, Task
+from e2eio.conversion.plan import NanPolicy, Plan, PlanOptions, Task
 from e2eio.conversion.skipped import REPORT_NAME
 from e2eio.conversion.sources import Sources
 from e2eio.conversion.target import Target
@@ -23,7 +23,7 @@ from e2eio.progress import Progress, make_progress
 from e2eio.schema import Precision
 from e2eio.shards import DEFAULT_SHARD_BYTES
 
-__all__ = ["convert"]
+__all__ = ["convert", "plan_conversion"]
 
 _MAX_NOTES: Final = 20
 
@@ -150,8 +150,6 @@ def convert(
     --------
     >>> convert("BoostedTop_x1_fixed_0.snappy.parquet", "data/top")  # doctest: +SKIP
     """
-    if processes is not None and processes < 1:
-        raise ConfigError(f"wrong number of processes: found {processes!r}, expected at least 1")
     options = make_options(
         preset=preset,
         shape=shape,
@@ -183,10 +181,56 @@ def convert(
         return _convert(plan, Path(out), crew, overwrite, resume, shown)
 
 
+def plan_conversion(
+    sources: Sources,
+    options: PlanOptions,
+    *,
+    labels: Sequence[float] | None = None,
+    label_field: str = "y",
+    processes: int | None = None,
+    isolate: bool = True,
+    progress: bool = True,
+) -> Plan:
+    """Return what `convert` would do; it opens the sources and writes nothing.
+
+    Parameters
+    ----------
+    sources, labels, label_field, processes, isolate, progress
+        As of `convert`.
+    options : PlanOptions
+        From `make_options`, which takes the other parameters of `convert`.
+
+    Raises
+    ------
+    ConfigError, SchemaMismatchError, ImporterError, ShardIOError
+        As `convert`.
+
+    Examples
+    --------
+    >>> plan = plan_conversion("jets.parquet", make_options())  # doctest: +SKIP
+    >>> plan.n_samples, len(plan.tasks)  # doctest: +SKIP
+    (2048, 1)
+    """
+    with make_progress(progress) as shown, _Crew(processes, isolate) as crew:
+        return prepare(
+            sources,
+            options,
+            labels=labels,
+            label_field=label_field,
+            workers=crew.workers(1),
+            processes=crew.n_processes,
+            progress=shown,
+        )
+
+
 class _Crew:
     """Who does the work: worker processes, or this one. One thread at a time may use it."""
 
     def __init__(self, processes: int | None, isolate: bool) -> None:
+        if processes is not None and processes < 1:
+            raise ConfigError(
+                f"wrong number of processes: found {processes!r}, expected at least 1"
+            )
         self.n_processes = processes or usable_processes()
         self._isolate = isolate and may_start_processes()
         self._workers = Workers()

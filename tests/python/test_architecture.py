@@ -89,7 +89,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "tfrecord": {"errors", "_core"},
     "detector_grid": set(),
     "importers": {*_LOW, "presets", "detector_grid", "tfrecord"},
-    "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress"},
+    "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress", "_core"},
     "sim": {*_LOW, "detector_grid", "presets", "shards"},
 }
 EVERYTHING = {"__init__", "__main__", "cli"}  # may import all of e2eio

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from e2eio import xla as xla
     from e2eio.conversion import convert
     from e2eio.device import prefetch_to_device
+    from e2eio.exporters import export
     from e2eio.shards import write
     from e2eio.torch import DataLoader, default_collate
 
@@ -52,6 +53,7 @@ __all__ = [
     "default_collate",
     "distributed",
     "errors",
+    "export",
     "kernel_set",
     "kernels",
     "prefetch_to_device",
@@ -65,6 +67,7 @@ _LAZY = {
     "DataLoader": "e2eio.torch",
     "convert": "e2eio.conversion",
     "default_collate": "e2eio.torch",
+    "export": "e2eio.exporters",
     "prefetch_to_device": "e2eio.device",
     "write": "e2eio.shards",
 }

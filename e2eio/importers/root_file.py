@@ -30,9 +30,9 @@ from e2eio.importers.root_bounds import (
 )
 
 try:
-    import awkward as ak  # type: ignore[import-untyped]
-    import uproot  # type: ignore[import-untyped]
-    import uproot.compression  # type: ignore[import-untyped]
+    import awkward as ak
+    import uproot
+    import uproot.compression
 except ImportError as error:  # pragma: no cover - exercised without the extra
     raise MissingDependencyError(
         "packages uproot and awkward are missing: they read ROOT files; "

@@ -1,0 +1,97 @@
+"""HDF5: the images as one dataset, or their pixels in the layout of compressed sparse rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from e2eio.errors import MissingDependencyError
+from e2eio.exporters.sink import ExportOptions, describe, pixel_lists
+
+try:
+    import h5py
+except ImportError as error:  # pragma: no cover - exercised without the extra
+    raise MissingDependencyError(
+        "package h5py is missing: it writes HDF5 files; run pip install 'e2eio[hdf5]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from e2eio.schema import Schema
+
+__all__ = ["Hdf5Sink"]
+
+_CHUNK_NUMBERS = 1 << 16  # of a chunk of positions or values
+
+
+class Hdf5Sink:
+    """Dense: a dataset ``[n, C, H, W]`` or ``[n, H, W, C]`` named as the image field, in chunks of whole samples.
+
+    Sparse: a group per channel with ``offsets`` int64 [n + 1], ``positions`` int32 (``y * W + x``) and ``values``
+    float32. Scalars are datasets [n]; the attribute ``e2eio`` holds shape, channels and units as JSON. One thread at a time.
+    """
+
+    def __init__(self, path: Path, schema: Schema, n: int, options: ExportOptions) -> None:
+        self._file = h5py.File(path, "w")
+        self._options = options
+        self._done = 0
+        self._file.attrs["e2eio"] = json.dumps(describe(schema, options))
+        self._scalars = {
+            field.name: self._file.create_dataset(field.name, (n,), field.dtype)
+            for field in schema.scalars
+        }
+        if options.form == "dense":
+            n_channels, height, width = schema.image.shape
+            chw = options.layout == "CHW"
+            shape = (n_channels, height, width) if chw else (height, width, n_channels)
+            self._images = self._file.create_dataset(
+                schema.image.name,
+                (n, *shape),
+                "f4",
+                chunks=(max(1, min(n, options.group_samples)), *shape),
+                compression=options.compression,
+                shuffle=options.compression is not None,
+            )
+        else:
+            self._channels = [self._channel(name, n) for name in schema.channels]
+
+    def _channel(self, name: str, n: int) -> Any:
+        group = self._file.create_group(name)
+        group.create_dataset("offsets", (n + 1,), "i8")
+        for what, dtype in (("positions", "i4"), ("values", "f4")):
+            group.create_dataset(
+                what,
+                (0,),
+                dtype,
+                maxshape=(None,),
+                chunks=(_CHUNK_NUMBERS,),
+                compression=self._options.compression,
+                shuffle=self._options.compression is not None,
+            )
+        return group
+
+    def write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[Any]]) -> None:
+        """See ImageSink."""
+        here = slice(self._done, self._done + len(images))
+        for name, column in self._scalars.items():
+            column[here] = scalars[name]
+        if self._options.form == "dense":
+            chw = self._options.layout == "CHW"
+            self._images[here] = images if chw else images.transpose(0, 2, 3, 1)
+        else:
+            for group, lists in zip(self._channels, pixel_lists(images), strict=True):
+                first = group["positions"].shape[0]
+                last = first + len(lists.positions)
+                group["offsets"][here.start + 1 : here.stop + 1] = first + lists.offsets[1:]
+                for what, numbers in (("positions", lists.positions), ("values", lists.values)):
+                    group[what].resize((last,))
+                    group[what][first:last] = numbers
+        self._done = here.stop
+
+    def close(self) -> None:
+        """See ImageSink."""
+        self._file.close()

@@ -22,6 +22,7 @@ examples:
   e2eio inspect data/top
   e2eio inspect data/top/shard-00000.e2e
   e2eio inspect --json data/top | python -m json.tool
+  e2eio inspect --html top.html data/top
 
 The statistics come from dataset.json; those of a shard alone by decoding it.
 """
@@ -56,17 +57,50 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("path", metavar="PATH", help="a dataset directory or a shard")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    group = parser.add_argument_group("a page with pictures and checks")
+    group.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one HTML page, complete in itself"
+    )
+    group.add_argument(
+        "--limit", type=int, metavar="N", help="look at N samples of a large dataset, not at all"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
+    group.add_argument("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is at the path."""
     content = _read(Path(args.path))
+    if args.html is not None:
+        _write_page(content, args)
+        print(args.html)
+        return 0
     if args.json:
         print(json.dumps(_to_json(content)))
     else:
         print("\n".join(_lines(content)))
     return 0
+
+
+def _write_page(content: _Content, args: argparse.Namespace) -> None:
+    from e2eio.cli.inspect_page import write_page
+    from e2eio.options import at_least
+
+    if args.limit is not None:
+        at_least(1, "--limit", args.limit)
+    shards = [
+        (Path(reader.path).name, reader.n_samples, reader.n_bytes, reader.digest)
+        for reader in content.readers
+    ]
+    write_page(
+        args.html,
+        _to_json(content),
+        shards,
+        limit=args.limit,
+        overwrite=args.overwrite,
+        quiet=args.quiet,
+    )
 
 
 def _read(path: Path) -> _Content:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn
 
-from e2eio.cli import build_dali_op, convert, export, inspect, verify
+from e2eio.cli import build_dali_op, completion, convert, export, inspect, verify, view
 from e2eio.errors import ConfigError, E2eioError, SchemaMismatchError
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (build_dali_op, convert, export, inspect, verify)
+_COMMANDS: Final = (build_dali_op, convert, export, inspect, verify, view)
 
 _SUCCESS: Final = 0
 _FAILURE: Final = 1
@@ -36,15 +36,16 @@ class _Parser(argparse.ArgumentParser):
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="e2eio",
-        description="Detector images for neural networks: convert, inspect and verify datasets.",
+        description="Detector images for neural networks: convert, inspect, view and verify datasets.",
         epilog="'e2eio COMMAND --help' shows the options of a command, with examples.",
     )
     parser.add_argument("--version", action="version", version=f"e2eio {_version()}")
-    commands = parser.add_subparsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
     )
     for command in _COMMANDS:
         command.add_parser(commands)
+    completion.add_parser(commands, _make_parser)
     return parser
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from e2eio.cli.verify_physics import Judged, judge
 from e2eio.errors import CorruptShardError, E2eioError, ShardNotFoundError
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ examples:
   e2eio verify data/top
   e2eio verify data/top/shard-00000.e2e data/qg
   e2eio verify --json data/top
+  e2eio verify --physics data/top
 
-Reads every byte. Bad records go to standard output, one a line; the exit code is 1 if there is any.
+Reads every byte. Bad records go to standard output, one a line; the exit code is 1 if there is any. With --physics also
+looks at the pixels: every finding is a note, a warning or a failure; failures alone make the exit code 1.
 """
 
 _SLICE: Final = 64  # records checked between two looks at the progress
@@ -45,6 +48,7 @@ class _Report:
     n_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     bad_records: list[_BadRecord] = field(default_factory=list)
+    physics: list[Judged] | None = None
 
     @property
     def ok(self) -> bool:
@@ -61,6 +65,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a dataset directory or a shard")
+    parser.add_argument(
+        "--physics", action="store_true", help="also check energies, tracks, channels and classes"
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="with --physics: look at N samples, not at all"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
@@ -75,9 +85,14 @@ def run(args: argparse.Namespace) -> int:
         A path does not exist.
     CorruptShardError
         Something is wrong; it was printed.
+    E2eioError
+        A check of the physics failed; it was printed.
     """
+    from e2eio.options import at_least
     from e2eio.progress import make_progress
 
+    if args.limit is not None:
+        at_least(1, "--limit", args.limit)
     report = _Report()
     shards: list[Path] = []
     for path in args.paths:
@@ -90,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
             _check_columns(reader, report)
             _check_records(reader, report, progress, done)
             done += reader.n_samples
+    if args.physics and report.ok:
+        report.physics = [judge(path, limit=args.limit, quiet=args.quiet) for path in args.paths]
     _print(report, args.json)
     if not report.ok:
         raise CorruptShardError(
@@ -97,12 +114,21 @@ def run(args: argparse.Namespace) -> int:
             f"records and {len(report.problems)} other problems in {report.n_shards} shard(s), "
             "expected none; convert again or restore the files"
         )
+    failed = [judged.path for judged in report.physics or () if judged.failed]
+    if failed:
+        raise E2eioError(
+            f"physics checks failed: {', '.join(failed)}: the bytes are as they were written, what they say is "
+            "not as expected; see the findings for what to do"
+        )
     return 0
 
 
 def _print(report: _Report, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"ok": report.ok, **asdict(report)}))
+        result = {"ok": report.ok, **asdict(report)}
+        if report.physics is None:
+            del result["physics"]
+        print(json.dumps(result))
         return
     for problem in report.problems:
         print(problem)
@@ -112,6 +138,8 @@ def _print(report: _Report, as_json: bool) -> None:
         print(
             f"ok: {report.n_samples} samples in {report.n_shards} shard(s), {report.n_bytes} bytes"
         )
+    for judged in report.physics or ():
+        print("\n".join(judged.lines()))
 
 
 def _shards(path: Path, report: _Report) -> list[Path]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from e2eio.physics.channels import channel_kind
 from e2eio.physics.findings import SEVERITIES, Finding, Severity, Tally
-from e2eio.physics.rules import BEAM_GEV, CUT_CM, TRACKER_CM, Blocks, Pixels, Scalars
-from e2eio.summary import LOG, Classes, Content, Largest, Maps, Repeats, quantile
-from e2eio.summary import Accumulator
+from e2eio.physics.rules import BEAM_GEV, CUT_CM, TRACKER_CM, Blocks, Pixels, Scalars, gev
+from e2eio.summary import LOG, Accumulator, Classes, Content, Largest, Maps, Repeats, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,9 @@ _CONSTANT_SAMPLES: Final = 10  # fewer may be equal by chance
 _LOW, _MIDDLE, _HIGH = 0.16, 0.5, 0.84  # one sigma to either side
 _NEIGHBOURS: Final = 5
 
-_NAN: Final = "exclude these samples (e2eio convert --exclude) or replace the values before training"
+_NAN: Final = (
+    "exclude these samples (e2eio convert --exclude) or replace the values before training"
+)
 _PIXEL_TEXTS: Final[dict[str, tuple[Severity, str, str]]] = {
     "not-finite": ("failure", "NaN or infinite pixels, expected finite ones", _NAN),
     "negative-energy": (
@@ -61,14 +63,12 @@ _PIXEL_TEXTS: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "track-tails": (
         "warning",
-        "tracks beyond the cut that training code of the field makes "
-        f"(|d0| {CUT_CM['d0']:g} cm, |dz| {CUT_CM['dz']:g} cm)",
+        "tracks beyond the cut that training code of the field makes",
         "real tails: clip or drop them in training (e2eio.transforms), as the published networks do",
     ),
     "outside-tracker": (
         "failure",
-        "tracks outside of the tracker "
-        f"(|d0| {TRACKER_CM['d0']:g} cm, |dz| {TRACKER_CM['dz']:g} cm)",
+        "tracks outside of the tracker",
         "the values are scaled, or the channel is another: check the order of d0 and dz and the unit",
     ),
     "broken-hits": (
@@ -77,6 +77,8 @@ _PIXEL_TEXTS: Final[dict[str, tuple[Severity, str, str]]] = {
         "convert from the unscaled source, or give the channel no unit",
     ),
 }
+
+_LIMITS: Final = {"track-tails": CUT_CM, "outside-tracker": TRACKER_CM}
 
 
 class Checks:
@@ -137,7 +139,9 @@ class Checks:
             channel = self.schema.image.channels[number]
             worst = f", the largest {tally.worst:.4g} {channel.unit}" if tally.worst else ""
             if tally.samples:
-                text = f"{tally.pixels} {text}{worst}"
+                limit = _LIMITS.get(name, {}).get(channel.name.lower())
+                edge = f" ({limit:g} cm)" if limit else ""
+                text = f"{tally.pixels} {text}{edge}{worst}"
                 found.append(_of(tally, name, severity, text, advice, channel.name))
         return found
 
@@ -178,15 +182,13 @@ class Checks:
                 if dead:
                     text = f"{what} {_listed(dead)} are never filled, their neighbours are"
                     advice = "a dead region of the detector or a seam of the producer: mask it or know it"
-                    found.append(
-                        Finding("dead-lines", "warning", text, advice, len(dead), name)
-                    )
+                    found.append(Finding("dead-lines", "warning", text, advice, len(dead), name))
         return found
 
     def _balance_findings(self) -> list[Finding]:
         n = max(self.content.n_samples, 1)
         means = {
-            channel.name: float(total) / n
+            channel.name: float(total) * gev(channel) / n
             for channel, total in zip(self.schema.image.channels, self.content.totals, strict=True)
             if channel_kind(channel) == "energy" and total > 0
         }
@@ -194,7 +196,7 @@ class Checks:
             return []
         listed = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
         text = (
-            f"mean energies differ by more than a factor {BALANCE:g}: {listed}; expected the same order "
+            f"mean energies differ by more than a factor {BALANCE:g}: {listed} GeV; expected the same order "
             "of size of tracks, ECAL and HCAL"
         )
         advice = "a unit (MeV?) or the factor 25 of HCAL's upsampling: compare with the source"
@@ -213,7 +215,9 @@ class Checks:
                 continue
             edge = float(LOG.edges[limit])
             above = self.largest.sum_ids[self.largest.sums[:, number] >= edge, number]
-            text = f"{count} samples with a sum above {edge:.4g} {channel.unit}, far from all others"
+            text = (
+                f"{count} samples with a sum above {edge:.4g} {channel.unit}, far from all others"
+            )
             advice = "look at them: e2eio view DATA --samples ..."
             samples = tuple(sorted(above.tolist()))
             found.append(Finding("outliers", "note", text, advice, count, channel.name, samples))
@@ -286,7 +290,7 @@ def dead_lines(hits: NDArray[np.int64]) -> list[int]:
     """
     live = np.flatnonzero(hits)
     dead: list[int] = []
-    for left, right in zip(live[:-1], live[1:], strict=True):
+    for left, right in pairwise(live):
         if right - left > 1:
             before = hits[max(left - _NEIGHBOURS + 1, 0) : left + 1].mean()
             after = hits[right : right + _NEIGHBOURS].mean()

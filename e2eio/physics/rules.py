@@ -31,6 +31,7 @@ __all__ = [
     "PixelRule",
     "Pixels",
     "Scalars",
+    "gev",
     "unequal_blocks",
 ]
 
@@ -88,9 +89,14 @@ def _beyond(limits: Mapping[str, float], channel: Channel, cm: NDArray[np.float6
     return np.isfinite(cm) & (cm > limits[channel.name.lower()])
 
 
+def gev(channel: Channel) -> float:
+    """Return how many GeV the unit of a channel of energies is."""
+    return _GEV[channel.unit.strip().lower()]
+
+
 def _too_energetic(channel: Channel, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    gev = values.astype(np.float64) * _GEV[channel.unit.strip().lower()]
-    return np.isfinite(gev) & (gev > BEAM_GEV)
+    energies = values.astype(np.float64) * gev(channel)
+    return np.isfinite(energies) & (energies > BEAM_GEV)
 
 
 def _past_cut(channel: Channel, values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from e2eio.errors import MissingDependencyError
 
 try:
     import matplotlib as mpl
-    import mplhep
+    import mplhep  # type: ignore[import-untyped]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, SymLogNorm
@@ -50,7 +50,7 @@ _ENERGY: Final = LinearSegmentedColormap.from_list(
 )
 _PIXELS_PER_INCH: Final = 160
 
-_STYLE: Final = {
+_STYLE: Final[dict[str, Any]] = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.labelsize": 10.5,
@@ -82,15 +82,16 @@ _METADATA: Final[dict[str, dict[str, None]]] = {
 def styled() -> Iterator[None]:
     """Draw in mplhep's CMS style, smaller, and without warnings about glyphs that a font has not."""
     with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcParams.update(mpl.rcParamsDefault)  # not what the user's matplotlibrc says
-        mpl.rcParams.update({**mplhep.style.CMS, **_STYLE})
+        mpl.rcdefaults()  # not what the user's matplotlibrc says
+        for style in (mplhep.style.CMS, _STYLE):
+            mpl.rcParams.update(style)
         warnings.filterwarnings("ignore", message="Glyph")
         yield
 
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of that size in inches, drawn by Agg: no window, whatever the backend is."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.04)
     return figure

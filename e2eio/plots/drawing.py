@@ -151,9 +151,7 @@ def _bar_ticks(bar: Any, panel: ImagePanel) -> None:
     elif panel.scale == "linear":
         plain_ticks(bar.ax.yaxis, 5, whole=panel.high == round(panel.high))
     elif panel.scale == "signed":
-        decades = range(
-            math.ceil(math.log10(panel.middle)), math.floor(math.log10(panel.high)) + 1
-        )
+        decades = range(math.ceil(math.log10(panel.middle)), math.floor(math.log10(panel.high)) + 1)
         step = max(1, -(-len(decades) // 3))
         sizes = [10.0**decade for decade in list(decades)[::-1][::step]] or [panel.high]
         bar.set_ticks([*(-size for size in sizes), 0.0, *sizes[::-1]])

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from e2eio.dataset import Dataset
     from e2eio.progress import Progress
 
-__all__ = ["FORMATS", "KINDS", "Kind", "figure_names", "gather", "render", "render_pages", "sample_figures", "whole_figures"]
+__all__ = [
+    "FORMATS",
+    "KINDS",
+    "Kind",
+    "figure_names",
+    "gather",
+    "render",
+    "render_pages",
+    "sample_figures",
+    "whole_figures",
+]
 
 #: What there is to see.
 Kind = Literal["samples", "means", "occupancy", "spectra"]
@@ -41,9 +51,7 @@ def sample_figures(
     """
     wrong = [number for number in samples if not 0 <= number < len(dataset)]
     if wrong:
-        raise ConfigError(
-            f"no such sample: found {wrong[0]}, expected 0 to {len(dataset) - 1}"
-        )
+        raise ConfigError(f"no such sample: found {wrong[0]}, expected 0 to {len(dataset) - 1}")
     image = dataset.schema.image.name
     for number in samples:
         sample = dataset[number]

@@ -48,7 +48,8 @@ class LogBins:
     @property
     def edges(self) -> NDArray[np.float64]:
         """[n + 1], ascending."""
-        return 10.0 ** (np.arange(self.n + 1) / self.per_decade + self.low_decade)
+        powers: NDArray[np.float64] = np.arange(self.n + 1) / self.per_decade + self.low_decade
+        return np.power(10.0, powers)
 
     def index(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return where in a flat histogram each finite value counts, [n]."""
@@ -57,7 +58,7 @@ class LogBins:
         place -= self.low_decade
         place *= self.per_decade
         np.clip(place, -1, self.n, out=place)
-        bins = np.floor(place).astype(np.int64)
+        bins: NDArray[np.int64] = np.floor(place).astype(np.int64)
         bins += 1 + (values < 0) * (self.n + 2)
         return bins
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -108,9 +109,6 @@ def _divide(
     n = min(_RANGES, most)
     edges = np.unique(np.quantile(finite, np.linspace(0, 1, n + 1)))
     tail = f" {unit}" if unit else ""
-    names = tuple(
-        f"{low:.4g} <= {field} < {high:.4g}{tail}"
-        for low, high in zip(edges[:-2], edges[1:-1], strict=True)
-    )
+    names = tuple(f"{low:.4g} <= {field} < {high:.4g}{tail}" for low, high in pairwise(edges[:-1]))
     last = f"{edges[-2]:.4g} <= {field} <= {edges[-1]:.4g}{tail}"
     return Classes(field, (*names, last), edges[:-1])

@@ -64,7 +64,8 @@ class Maps:
     def constant(self, n_samples: int) -> NDArray[np.bool_]:
         """Return which pixels hold one and the same value, not zero, in all samples: [C, H, W]."""
         steady = ~self._varies.reshape(self.hits.shape)
-        return steady & (self.hits == n_samples)
+        constant: NDArray[np.bool_] = steady & (self.hits == n_samples)
+        return constant
 
 
 class Content:
@@ -126,6 +127,4 @@ class Content:
         classes = chunk.classes[chunk.sample]
         kept = np.flatnonzero((classes >= 0) & np.isfinite(chunk.values))
         rows = classes[kept] * chunk.shape[0] + chunk.channel[kept]
-        np.add.at(
-            self.pixels.reshape(-1), rows * LOG.size + LOG.index(chunk.values[kept]), 1
-        )
+        np.add.at(self.pixels.reshape(-1), rows * LOG.size + LOG.index(chunk.values[kept]), 1)

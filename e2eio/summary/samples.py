@@ -77,7 +77,8 @@ def fingerprints(chunk: Chunk) -> NDArray[np.uint64]:
             mixed ^= mixed >> shift
             mixed *= factor
         mixed ^= mixed >> _SHIFTS[2]
-        return chunk.reduce(np.add, mixed, 0).sum(axis=1, dtype=np.uint64)
+        marks: NDArray[np.uint64] = chunk.reduce(np.add, mixed, 0).sum(axis=1, dtype=np.uint64)
+        return marks
 
 
 class Repeats:

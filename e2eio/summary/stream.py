@@ -120,9 +120,7 @@ def run_pass(
     return done
 
 
-def read_chunks(
-    dataset: Dataset, *, classes: Classes, limit: int | None = None
-) -> Iterator[Chunk]:
+def read_chunks(dataset: Dataset, *, classes: Classes, limit: int | None = None) -> Iterator[Chunk]:
     """Yield the dataset in chunks of bounded size, decoded in threads."""
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if total == 0:

@@ -92,6 +92,10 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "exporters": {*_LOW, "dataset", "loader", "manifest", "progress", "tfrecord"},
     "conversion": {*_LOW, "presets", "importers", "shards", "manifest", "progress", "_core"},
     "sim": {*_LOW, "detector_grid", "presets", "shards"},
+    "summary": {"errors", "dataset", "loader", "options", "progress"},
+    "physics": {"schema", "summary"},
+    "plots": {*_LOW, "dataset", "physics", "progress", "summary"},
+    "page": {"physics"},
 }
 EVERYTHING = {"__init__", "__main__", "cli"}  # may import all of e2eio
 
@@ -100,7 +104,7 @@ OPTIONAL = {
     *("torch", "nvidia", "mpi4py", "jax", "pyarrow", "h5py", "uproot", "awkward", "fsspec"),
     *("s3fs", "gcsfs", "fsspec_xrootd", "dask", "distributed", "pythia8mc", "fastjet"),
     *("matplotlib", "mplhep", "rich", "lightning", "ml_dtypes", "tensorflow", "torch_xla"),
-    *("triton", "zarr"),
+    *("triton", "zarr", "shtab"),
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.

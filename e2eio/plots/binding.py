@@ -83,8 +83,8 @@ def styled() -> Iterator[None]:
     """Draw in mplhep's CMS style, smaller, and without warnings about glyphs that a font has not."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()  # not what the user's matplotlibrc says
-        for style in (mplhep.style.CMS, _STYLE):
-            mpl.rcParams.update(style)
+        parameters: Any = mpl.rcParams
+        parameters.update({**mplhep.style.CMS, **_STYLE})
         warnings.filterwarnings("ignore", message="Glyph")
         yield
 

@@ -65,6 +65,8 @@ _STYLE: Final[dict[str, Any]] = {
     "xtick.major.pad": 4,
     "ytick.major.pad": 4,
     "savefig.dpi": _PIXELS_PER_INCH,
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
     "svg.hashsalt": "e2eio",  # else the ids in the file are random
     "svg.fonttype": "path",
     "text.usetex": False,
@@ -91,9 +93,8 @@ def styled() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of that size in inches, drawn by Agg: no window, whatever the backend is."""
-    figure: Any = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.04)
     return figure
 
 

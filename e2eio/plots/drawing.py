@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -19,10 +20,35 @@ from e2eio.plots.panels import Bars, FigureData, ImagePanel, Lines
 __all__ = ["draw", "plain"]
 
 _MOST_LETTERS: Final = 48
-_PANEL_IN: Final = 3.1
-_HEAD_IN: Final = 0.45
 _MARKER_PT: Final = 2.0  # of a lonely pixel, at least
 _SPARSE: Final = 0.02  # share of filled pixels, below which they are lonely
+
+# Inches. Places are computed, not negotiated: a layout engine takes most of the time of a figure.
+_HEAD_IN: Final = 0.5
+_LEGEND_LINE_IN: Final = 0.24
+_BAR_IN: Final = (0.07, 0.11)  # gap before a colour bar, and its width
+_LETTER_IN: Final = 0.085
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Room for a panel in inches: of its axes, and what is left of, right of, below and above them."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    below: float = 0.55
+    above: float = 0.3
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return self.left + self.width + self.right, self.below + self.height + self.above
+
+
+_IMAGE: Final = _Cell(2.4, 2.4, 0.62, 0.85)
+_HISTOGRAM: Final = _Cell(2.9, 2.2, 0.82, 0.12)
+_BARS_LEFT_IN: Final = 0.35  # more, for names of channels
 
 
 def plain(text: str, most: int = _MOST_LETTERS) -> str:
@@ -43,23 +69,34 @@ def draw(data: FigureData, label: str = "") -> Any:
     """
     n = len(data.panels)
     columns = _columns(n)
-    rows = math.ceil(n / columns)
-    image = data.axes is not None
-    width = columns * (_PANEL_IN + (0.35 if image else 0.5))
-    figure = new_figure(max(width, 5.0), rows * _PANEL_IN * (0.9 if image else 0.88) + _HEAD_IN)
+    rows = max(math.ceil(n / columns), 1)
+    cell = _HISTOGRAM if data.axes is None else _IMAGE
+    bars = any(isinstance(panel, Bars) for panel in data.panels)
+    shift = _BARS_LEFT_IN if bars else 0.0
+    width = max(columns * cell.size[0] + shift, 6.0)
+    names = _class_names(data)
+    legend_columns, legend_in = _legend_size(names, width)
+    figure = new_figure(width, rows * cell.size[1] + _HEAD_IN + legend_in)
     _head(figure, data.title, label)
     for number, panel in enumerate(data.panels):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.set_title(plain(panel.title, 24), loc="left", fontweight="bold")
+        row, column = divmod(number, columns)
+        left = column * cell.size[0] + shift
+        bottom = (rows - 1 - row) * cell.size[1] + legend_in
+        axes = _axes(figure, left + cell.left, bottom + cell.below, cell.width, cell.height)
         if isinstance(panel, ImagePanel):
-            last = number + columns >= n
-            _draw_image(figure, axes, panel, data, first=number % columns == 0, last=last)
+            _draw_image(figure, axes, panel, data, first=column == 0, last=number + columns >= n)
         elif isinstance(panel, Lines):
             _draw_lines(axes, panel)
         else:
             _draw_bars(axes, panel)
-    _legend(figure, data)
+        axes.set_title(plain(panel.title, 24), loc="left", fontweight="bold")
+    _legend(figure, names, legend_columns)
     return figure
+
+
+def _axes(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
 
 def _columns(n: int) -> int:
@@ -69,21 +106,12 @@ def _columns(n: int) -> int:
 
 
 def _head(figure: Any, title: str, label: str) -> None:
-    figure.suptitle(" ", fontsize=14)  # constrained layout keeps its place free
-    left = 0.08 / figure.get_figwidth()
-    top = 1 - 0.07 / figure.get_figheight()
-    head = figure.text(left, top, "e2eio", fontsize=14, fontweight="bold", va="top")
+    left = 0.12 / figure.get_figwidth()
+    top = 1 - 0.1 / figure.get_figheight()
+    figure.text(left, top, "e2eio", fontsize=14, fontweight="bold", va="top")
     if label:
-        figure.canvas.draw()
-        box = head.get_window_extent().transformed(figure.transFigure.inverted())
-        figure.text(
-            box.x1 + 0.08 / figure.get_figwidth(),
-            top,
-            plain(label),
-            fontsize=12,
-            style="italic",
-            va="top",
-        )
+        beside = left + 0.72 / figure.get_figwidth()
+        figure.text(beside, top, plain(label), fontsize=12, style="italic", va="top")
     figure.text(1 - left, top, plain(title, 96), fontsize=11, va="top", ha="right")
 
 
@@ -98,7 +126,7 @@ def _draw_image(
         shown &= panel.image > 0
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    axes.set_aspect("equal")
+    _fit(axes, (right - left) / (top - bottom))
     if 0 < shown.mean() < _SPARSE:
         drawn = _scatter(axes, panel, data, shown, colours, norm)
     else:
@@ -110,7 +138,7 @@ def _draw_image(
             extent=data.axes.extent,
             interpolation="nearest",
         )
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.05, pad=0.02, aspect=22)
+    bar = figure.colorbar(drawn, cax=_beside(figure, axes))
     bar.set_label(plain(panel.unit), loc="top")
     _bar_ticks(bar, panel)
     for axis in (axes.xaxis, axes.yaxis):
@@ -120,6 +148,21 @@ def _draw_image(
     if first:
         axes.set_ylabel(data.axes.y)
     _note(axes, panel.note)
+
+
+def _fit(axes: Any, aspect: float) -> None:
+    """Make the axes as wide as the image is, by its height, within the room that they have."""
+    width, height = _IMAGE.width, _IMAGE.height
+    box = axes.get_position()
+    w, h = min(aspect * height, width), min(width / aspect, height)
+    axes.set_position((box.x0, box.y0, box.width * w / width, box.height * h / height))
+    axes.set_aspect("auto")
+
+
+def _beside(figure: Any, axes: Any) -> Any:
+    gap, width = (inches / figure.get_figwidth() for inches in _BAR_IN)
+    box = axes.get_position()
+    return figure.add_axes((box.x1 + gap, box.y0, width, box.height))
 
 
 def _scatter(
@@ -132,7 +175,7 @@ def _scatter(
     row, column = np.nonzero(shown)
     values = panel.image[row, column]
     order = np.argsort(np.abs(values), kind="stable")
-    points = _PANEL_IN * 0.75 * 72 / max(height, width)
+    points = _IMAGE.width * 72 / max(height, width)
     return axes.scatter(
         left + (column[order] + 0.5) * (right - left) / width,
         bottom + (row[order] + 0.5) * (top - bottom) / height,
@@ -200,21 +243,30 @@ def _draw_bars(axes: Any, panel: Bars) -> None:
     axes.set_xlabel(panel.x)
 
 
-def _legend(figure: Any, data: FigureData) -> None:
-    """Name the classes once, where the panels leave most room: below them all."""
+def _class_names(data: FigureData) -> list[str]:
     panel = data.panels[0] if data.panels else None
-    names: list[str] = []
     if isinstance(panel, Lines):
-        names = list(panel.counts)
-    elif isinstance(panel, Bars):
-        names = list(panel.values)
+        return [plain(name) for name in panel.counts]
+    return [plain(name) for name in panel.values] if isinstance(panel, Bars) else []
+
+
+def _legend_size(names: list[str], width: float) -> tuple[int, float]:
+    """Return how many names go beside each other, and the height of all in inches."""
     if not names:
-        return
-    handles = [
-        figure.axes[0].fill_between([], [], color=colour)
-        for colour, _ in zip(CLASS_COLOURS, names, strict=False)
-    ]
-    figure.legend(handles, [plain(name) for name in names], loc="outside lower center", ncols=6)
+        return 1, 0.0
+    each = 0.6 + _LETTER_IN * max(map(len, names))
+    columns = max(1, min(len(names), int(width / each)))
+    return columns, 0.1 + _LEGEND_LINE_IN * math.ceil(len(names) / columns)
+
+
+def _legend(figure: Any, names: list[str], columns: int) -> None:
+    """Name the classes once, below all panels."""
+    if names:
+        handles = [
+            figure.axes[0].fill_between([], [], color=colour)
+            for colour, _ in zip(CLASS_COLOURS, names, strict=False)
+        ]
+        figure.legend(handles, names, loc="lower center", ncols=columns, borderaxespad=0.2)
 
 
 def _note(axes: Any, note: str) -> None:

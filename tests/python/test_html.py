@@ -131,7 +131,7 @@ def test_equal_datasets_make_equal_pages_and_none_is_overwritten(
     target = tmp_path / "page.html"
     page_of(data, target)
     first = target.read_bytes()
-    assert main(["inspect", "--quiet", "--html", str(target), str(data)]) == 1
+    assert main(["inspect", "--quiet", "--html", str(target), str(data)]) == 1  # nothing is drawn
     assert "file exists" in capsys.readouterr().err
     assert main(["inspect", "--quiet", "--overwrite", "--html", str(target), str(data)]) == 0
     assert target.read_bytes() == first

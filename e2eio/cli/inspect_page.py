@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["write_page"]
 
 _SAMPLES: Final = 2
+_CHANNELS: Final = 64  # in pictures; all are in the tables
 
 
 def write_page(
@@ -50,7 +51,7 @@ def write_page(
 
     dataset = Dataset(content["path"])
     checks = Checks(dataset.schema, make_classes(dataset))
-    channels = range(len(dataset.channels))
+    channels = range(min(len(dataset.channels), _CHANNELS))
     with make_progress(not quiet, verb="seen") as progress:
         n_seen = run_pass(
             dataset,

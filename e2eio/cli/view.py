@@ -31,6 +31,7 @@ Means, occupancy and spectra need one pass over the dataset (or over --limit sam
 
 _DEFAULT_SAMPLES: Final = 2
 _MOST_SAMPLES: Final = 1000
+_MOST_CHANNELS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,11 @@ def _channels(dataset: Dataset, text: str | None) -> list[int]:
     from e2eio.options import channel_indices
 
     if text is None:
+        if len(dataset.channels) > _MOST_CHANNELS:
+            raise ConfigError(
+                f"too many channels: found {len(dataset.channels)}, expected at most "
+                f"{_MOST_CHANNELS} in a picture; choose some with --channels"
+            )
         return list(range(len(dataset.channels)))
     names = [part.strip() for part in text.split(",")]
     return channel_indices(

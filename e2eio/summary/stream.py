@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from e2eio.errors import ConfigError
 from e2eio.loader import Loader
 from e2eio.options import SAMPLE_ID
 from e2eio.summary.classes import Classes
@@ -26,6 +27,7 @@ _PIXELS: Final = 1 << 19
 _BYTES: Final = 256 << 20
 _PIXEL_BYTES: Final = 20
 _SAMPLES: Final = 1024
+_CHANNELS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,16 @@ def run_pass(
 
     Raises
     ------
+    ConfigError
+        There are too many channels to keep histograms of.
     CorruptShardError
         A record is damaged.
     """
+    n_channels = len(dataset.channels)
+    if n_channels > _CHANNELS:  # histograms of each
+        raise ConfigError(
+            f"too many channels: found {n_channels}, expected at most {_CHANNELS} for statistics"
+        )
     total = len(dataset) if limit is None else min(limit, len(dataset))
     progress.start(total)
     done = 0

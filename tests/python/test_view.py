@@ -316,6 +316,17 @@ def test_wrong_usage(
     assert text.count("\n") == 1
 
 
+def test_hundreds_of_channels_are_not_drawn_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channels = [Channel(f"c{number}") for number in range(65)]
+    write(tmp_path / "data", np.ones((2, 65, 2, 2), np.float32), channels)
+    few = ("--what", "samples", "--n", 1, "--out", tmp_path / "a.png")
+    assert view(tmp_path / "data", *few) == 2
+    assert "choose some with --channels" in capsys.readouterr().err
+    assert view(tmp_path / "data", *few, "--channels", "c64,3") == 0
+
+
 def test_channels_by_name_and_number(dataset: Dataset, tmp_path: Path) -> None:
     assert dataset.channels == ("ecal", "d0")
     one, other = tmp_path / "a.png", tmp_path / "b.png"

@@ -298,7 +298,7 @@ def _walk(path: str, file: Any) -> Iterator[ArrayInfo]:
             if isinstance(link, h5py.ExternalLink):
                 yield ArrayInfo(prefix + name, (), "", f"a link to {link.filename}")
                 continue
-            item = group.get(name)
+            item = group.get(name) if isinstance(link, h5py.SoftLink) else group[name]
             if item is None:
                 yield ArrayInfo(prefix + name, (), "", "a link to nothing")
                 continue
@@ -354,7 +354,8 @@ def _translated(path: str, where: str, sample: int | None = None) -> Iterator[No
 
 
 def _error(path: str, where: str, sample: int | None, error: Exception) -> E2eioError:
-    text = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
+    lines = str(error).strip("'").splitlines()  # a KeyError's text comes in quotes
+    text = lines[0].strip().rstrip(".") if lines else type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (told := re.search(r"errno = (\d+)", text)) is not None:
         number = int(told[1]) or None

@@ -540,15 +540,18 @@ for number in range(n):
     with open(path + ".bad", "wb") as file:
         file.write(damaged)
     print(number, flush=True)
+    source = None
     try:
         source = open_source(path + ".bad", ImportOptions(channels=("a", "b")))
         total = 0
         for images, scalars in source.chunks(0, min(source.n_samples, 1000)):
             total += len(images)
         assert total == min(source.n_samples, 1000)
-        source.close()
     except E2eioError:
         errors += 1
+    finally:
+        if source is not None:
+            source.close()  # or libhdf5 takes the next file for this one
 print("errors", errors)
 """
 

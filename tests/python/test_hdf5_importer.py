@@ -132,6 +132,7 @@ def test_every_layout_and_compression(
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)  # small chunks too go the way of large ones
     monkeypatch.setattr(array_source, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
     monkeypatch.setattr(array_source, "_PLAIN_BYTES", 4 * 2 * 15 * 16 * 8)
+    monkeypatch.setattr(array_source, "_COLUMN_ROWS", 6)
     truth = small_images(23, dtype)
     wanted = truth.astype("f8" if truth.itemsize == 8 else "f4")
     labels = np.arange(23)

@@ -197,7 +197,7 @@ def _fetcher(dataset: Any) -> Callable[[tuple[int, ...]], tuple[int, bytes]]:
     def fetch(origin: tuple[int, ...]) -> tuple[int, bytes]:
         if not hasattr(held, "buffer"):
             held.buffer = np.empty(most, np.uint8)
-        # h5py before 3.16 does not take its lock here (h5py#2764), and two threads crash.
+        # h5py 3.14 does not take its lock here (h5py#2764 mends that), and two threads crash.
         with phil:
             mask, raw = chunk_id.read_direct_chunk(origin, out=held.buffer)
         return mask, raw

@@ -67,7 +67,8 @@ class ShardWriter:
         ],  # float32 or float64 [n, C, H, W], any strides (an HWC array as a transposed view)
         scalars: Sequence[NDArray[Any]],  # one [n] array per scalar field, of the schema's dtype
     ) -> NDArray[np.int64]: ...  # numbers, from 0, of the samples that were left out
-    def finish(self) -> None: ...  # fsync, rename, fsync of the directory
+    def complete(self) -> str: ...  # writes all; the file can be read at this path until finish()
+    def finish(self) -> None: ...  # complete(), fsync, rename, fsync of the directory
     def abort(self) -> None: ...  # idempotent; removes the temporary file
     @property
     def n_samples(self) -> int: ...

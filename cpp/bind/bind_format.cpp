@@ -272,6 +272,11 @@ void register_format(py::module_& module) {
            py::arg("path"), py::arg("schema"), py::arg("shard_id"), py::arg("compression_level"),
            py::arg("overwrite"), py::arg("nonfinite") = "keep")
       .def("append", &append_samples, py::arg("images"), py::arg("scalars"))
+      .def("complete",
+           [](ShardWriter& writer) {
+             return path_text(
+                 without_gil([&]() -> const std::string& { return writer.complete(); }));
+           })
       .def("finish", [](ShardWriter& writer) { without_gil([&] { writer.finish(); }); })
       .def("abort", &ShardWriter::abort)
       .def_property_readonly("n_samples", &ShardWriter::n_samples)

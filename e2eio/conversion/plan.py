@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from bisect import bisect_left
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -35,7 +36,6 @@ Label = tuple[str, int | float]
 NanPolicy = Literal["keep", "error", "zero", "skip"]
 
 _BYTES_PER_SAMPLE: Final = 3_500  # stored; a jet at x1 takes 3 kB
-_JET_PIXELS: Final = 8 * 125 * 125
 _MIN_SHARDS: Final = 64  # of a large dataset, so that many processes have work
 _MIN_SAMPLES: Final = 4_096  # of a shard that is made small for that reason
 _IN_SCHEMA: Final = frozenset(  # options whose whole effect a shard id has from schema and layout
@@ -98,6 +98,7 @@ class PlanOptions:
         """Return what provenance states."""
         options = {
             **{name: getattr(self.imports, name) for name in _option_names() if name != "label"},
+            "rename": dict(self.imports.rename),
             "compression_level": self.compression_level,
             "shard_samples": self.shard_samples,
             "shard_bytes": self.shard_bytes,
@@ -191,10 +192,9 @@ class Plan:
 
     @property
     def n_bytes_about(self) -> int:
-        """Size of the dataset if its pixels are as jets have them: 2.6 % of them not zero."""
-        n_channels, height, width = self.schema.image.shape
-        scale = n_channels * height * width / _JET_PIXELS
-        return int(self.n_samples * _BYTES_PER_SAMPLE * max(1.0, scale**0.5))
+        """Size of the dataset, roughly: jets take so much, whatever the granularity."""
+        n_dense = 4 * math.prod(self.schema.image.shape)
+        return self.n_samples * min(_BYTES_PER_SAMPLE, n_dense)
 
 
 def make_plan(schema: Schema, sources: tuple[SourceFile, ...], options: PlanOptions) -> Plan:

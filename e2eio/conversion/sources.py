@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ __all__ = ["Sources", "common_schema", "expand", "labels_of", "read_source"]
 Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _LIST_MARK: Final = "@"
-_INT64: Final = range(-(1 << 63), 1 << 63)
+_INT64_END: Final = 1 << 63
 
 
 def labels_of(labels: Sequence[object] | None, field: str) -> tuple[Label, ...] | None:
@@ -39,9 +40,11 @@ def labels_of(labels: Sequence[object] | None, field: str) -> tuple[Label, ...] 
         return None
     numbers: list[int | float] = []
     for label in labels:
-        if not isinstance(label, int | float):
+        if not isinstance(label, Real):
             raise ConfigError(f"wrong label: found {label!r}, expected numbers, one per source")
-        numbers.append(int(label) if label in _INT64 else float(label))
+        number = float(label)
+        whole = number.is_integer() and -_INT64_END <= number < _INT64_END
+        numbers.append(int(number) if whole else number)
     if not all(isinstance(number, int) for number in numbers):
         numbers = [float(number) for number in numbers]
     return tuple((field, number) for number in numbers)

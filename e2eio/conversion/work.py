@@ -68,8 +68,8 @@ def write_shard(
     shard is there complete or not at all. Everything it takes and returns can be pickled, if `tick`
     can.
 
-    With ``options.check`` the shard is read again, decoded, and compared sample by sample with what
-    the importer gave, by the digests of docs/format.md, section 7.1. That takes about 12 us a jet at
+    With ``options.check`` the shard is read again before it gets its name, decoded, and compared sample
+    by sample with what the importer gave, by the digests of docs/format.md, section 7.1. That takes about 12 us a jet at
     x1, of 400 and more that reading it from Parquet takes.
 
     Parameters
@@ -88,7 +88,7 @@ def write_shard(
     ImporterError, ShardIOError, SchemaMismatchError
         The source cannot be read, or has changed; the shard cannot be written.
     CorruptShardError
-        What was written is not what was read; the shard is removed.
+        What was written is not what was read.
     """
     path = out / task.file
     source = open_source(task.path, task.imports(options))
@@ -112,6 +112,8 @@ def write_shard(
             skipped = copy.end(rows.left_out)
             tick(sum(rows.n_samples for rows in rows.left_out))
             watch.require_unchanged(options)
+            if options.check:
+                _require_same(task, writer.complete(), writer.sample_digests(), tick)
             write_report(shard_report(path), skipped)
             writer.finish()
         except BaseException:
@@ -119,42 +121,24 @@ def write_shard(
             raise
     finally:
         source.close()
-    return _finished(task, options, path, writer, copy.n_zeroed, skipped, tick)
-
-
-def _finished(
-    task: Task,
-    options: PlanOptions,
-    path: Path,
-    writer: ShardWriter,
-    n_zeroed: int,
-    skipped: tuple[SkippedSamples, ...],
-    tick: Callable[[int], None],
-) -> FinishedShard:
-    if options.check:
-        try:
-            _require_same(task, path, writer.sample_digests(), tick)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
     return FinishedShard(
         task.index,
         ShardEntry(task.file, writer.n_samples, writer.n_bytes, writer.digest),
         written_statistics(writer),
         manifest.content_digest(writer.sample_digests()),
         writer.n_rounded,
-        writer.n_zeroed + n_zeroed,
+        writer.n_zeroed + copy.n_zeroed,
         skipped,
     )
 
 
 def _require_same(
-    task: Task, path: Path, given: NDArray[np.uint64], tick: Callable[[int], None]
+    task: Task, path: str, given: NDArray[np.uint64], tick: Callable[[int], None]
 ) -> None:
     """Raise CorruptShardError unless the shard at `path` holds the samples that were given."""
     reader = open_shard(path)
     if reader.n_samples != len(given):
-        raise _wrong(path, task, f"found {reader.n_samples} samples", f"{len(given)}", None)
+        raise _wrong(task, f"found {reader.n_samples} samples", f"{len(given)}", None)
     for begin in range(0, len(given), _CHECK_SLICE):
         part = given[begin : begin + _CHECK_SLICE]
         found = reader.sample_digests(begin, begin + len(part))
@@ -162,17 +146,15 @@ def _require_same(
             sample = begin + int(np.argmax(found != part))
             digests = (int(found[sample - begin]), int(given[sample]))
             found_text, given_text = (f"digest {digest:016x}" for digest in digests)
-            raise _wrong(path, task, f"found {found_text} of sample {sample}", given_text, sample)
+            raise _wrong(task, f"found {found_text} of sample {sample}", given_text, sample)
         tick(0)
 
 
-def _wrong(
-    path: Path, task: Task, found: str, expected: str, sample: int | None
-) -> CorruptShardError:
+def _wrong(task: Task, found: str, expected: str, sample: int | None) -> CorruptShardError:
     return CorruptShardError(
-        f"shard is not what was imported: {path}: {found}, expected {expected}, as {task.path} "
+        f"shard is not what was imported: {task.file}: {found}, expected {expected}, as {task.path} "
         "gave; check memory and disk of this machine, then convert again; if it stays, report it",
-        str(path),
+        task.file,
         sample=sample,
     )
 

@@ -81,8 +81,8 @@ void ShardWriter::write(ByteView bytes) {
 }
 
 bool ShardWriter::append(const StridedImage& image, std::span<const ByteView> scalars) {
-  if (sink_ == nullptr) {
-    throw Error(ErrorKind::kInvalidArgument, "append() after finish() or abort()");
+  if (sink_ == nullptr || complete_) {
+    throw Error(ErrorKind::kInvalidArgument, "append() after complete(), finish() or abort()");
   }
   const ImageShape shape = schema_.shape();
   const std::uint64_t n_rounded = scan_image(image, shape, scan_);
@@ -175,15 +175,30 @@ void ShardWriter::write_sections() {
   write(trailer_bytes);
 }
 
-void ShardWriter::finish() {
+const std::string& ShardWriter::complete() {
   if (sink_ == nullptr) {
-    throw Error(ErrorKind::kInvalidArgument, "finish() after finish() or abort()");
+    throw Error(ErrorKind::kInvalidArgument, "complete() or finish() after finish() or abort()");
+  }
+  if (complete_) {
+    return sink_->temporary_path();
   }
   try {
     if (!chosen_) {
       write_held();
     }
     write_sections();
+    sink_->flush();
+  } catch (...) {
+    abort();
+    throw;
+  }
+  complete_ = true;
+  return sink_->temporary_path();
+}
+
+void ShardWriter::finish() {
+  (void)complete();
+  try {
     sink_->commit();
   } catch (...) {
     abort();

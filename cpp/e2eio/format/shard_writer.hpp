@@ -37,8 +37,11 @@ class ShardWriter {
   // of the field's dtype. Throws: Error(kInvalidArgument), Error(kIo).
   bool append(const StridedImage& image, std::span<const ByteView> scalars);
 
-  // Writes the footer, syncs, and gives the file its name. Throws: Error(kIo), then nothing is
-  // left.
+  // Writes the footer: the shard can be read at the path that is returned, until finish() gives it
+  // its name. Throws: Error(kIo), then nothing is left.
+  const std::string& complete();
+
+  // complete(), syncs, and gives the file its name. Throws: Error(kIo), then nothing is left.
   void finish();
 
   // Removes what was written; idempotent.
@@ -57,7 +60,7 @@ class ShardWriter {
   [[nodiscard]] const std::vector<ChannelStatistics>& statistics() const noexcept {
     return statistics_;
   }
-  // As in dataset.json. Requires: finish() was called.
+  // As in dataset.json. Requires: complete() or finish() was called.
   [[nodiscard]] std::string digest() const;
 
  private:
@@ -72,6 +75,7 @@ class ShardWriter {
   RecordPacker packer_;
   std::unique_ptr<FileSink> sink_;
   bool chosen_ = false;
+  bool complete_ = false;
   CodeBook book_;
   std::vector<EncodedImage> held_;
   std::size_t held_bytes_ = 0;

@@ -22,6 +22,9 @@ class FileSink {
   // Throws: Error(kIo), a full disk among the reasons.
   void write(ByteView bytes);
 
+  // Hands all that was written to the system: temporary_path() has it. Throws: Error(kIo).
+  void flush();
+
   // fsync, rename, fsync of the directory. Throws: Error(kIo); then nothing is under the name.
   void commit();
 
@@ -30,10 +33,10 @@ class FileSink {
 
   [[nodiscard]] std::uint64_t n_bytes() const noexcept { return n_bytes_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // Requires: neither commit() nor abort() was called.
+  [[nodiscard]] const std::string& temporary_path() const noexcept { return temporary_; }
 
  private:
-  void flush();
-
   std::string path_;
   std::string temporary_;
   bool overwrite_;

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from bisect import bisect_left
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal
@@ -106,7 +106,7 @@ class PlanOptions:
             "nan": self.nan,
             "skip_bad": self.skip_bad,
         }
-        plain: dict[str, object] = json.loads(json.dumps(options, default=asdict))
+        plain: dict[str, object] = json.loads(json.dumps(options))
         return plain
 
 
@@ -279,5 +279,5 @@ def _shard_id(
     ]
     asked += [("label", source.label, None), ("nan", options.nan, "keep")]
     parts += [[name, value] for name, value, default in asked if value != default]
-    text = json.dumps(parts, default=asdict)
+    text = json.dumps(parts)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -6,9 +6,8 @@ tower, so its edges are edges of towers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -73,7 +72,7 @@ class JetRecipe:
 
     Examples
     --------
-    >>> JetRecipe(resolution=3, centre="axis").edge
+    >>> JetRecipe.from_text("resolution=3,centre=axis").edge
     375
     """
 
@@ -95,26 +94,19 @@ class JetRecipe:
         if not 0 <= self.min_pt < float("inf"):
             raise ConfigError(f"wrong recipe: min_pt: found {self.min_pt!r}, expected at least 0")
 
-    def __hash__(self) -> int:
-        return hash(self.text)
-
     @property
     def edge(self) -> int:
         """Pixels along the edge of a jet image."""
         return CRYSTALS * self.resolution
 
-    @property
-    def text(self) -> str:
-        """All choices, for provenance and digests."""
-        return json.dumps(self.to_json(), sort_keys=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what provenance states."""
-        return {**asdict(self), "branches": dict(self.branches)}
-
     @classmethod
     def from_text(cls, text: str) -> JetRecipe:
-        """Return the recipe of a text as of the command line.
+        """Return the recipe that a text spells out: choices and branches, each ``NAME=VALUE``.
+
+        Parameters
+        ----------
+        text : str
+            Separated by commas; a name that is no choice is a channel. Empty: the defaults.
 
         Raises
         ------

@@ -59,7 +59,7 @@ class ParticleSource(TableSource):
 
     def __init__(self, file: RootFile, table: Table, options: ImportOptions) -> None:
         super().__init__(file, table, options)
-        self._recipe = options.recipe
+        self._recipe = options.jet_recipe()
         self._check_columns()
         edge = self._recipe.edge
         self._geometry = Geometry((len(CHANNELS), edge, edge), "CHW")

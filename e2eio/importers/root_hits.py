@@ -56,13 +56,13 @@ class HitSource(TableSource):
 
     def __init__(self, file: RootFile, table: Table, options: ImportOptions) -> None:
         super().__init__(file, table, options)
-        self._recipe = options.recipe
-        self._hits = _find_hits(file.path, table, options.recipe)
+        self._recipe = options.jet_recipe()
+        self._hits = _find_hits(file.path, table, self._recipe)
         for column in {c for hits in self._hits for c in (hits.value, hits.index) if c}:
             self._check_type(column)
         if table.n_entries == 0:
             raise self._error("no samples", "an empty tree", "at least one entry")
-        self._is_jets = all(name in table for name in _SEEDS) and not options.recipe.whole
+        self._is_jets = all(name in table for name in _SEEDS) and not self._recipe.whole
         self._lead = self._hits[0].value
         if self._is_jets:
             self._read_seeds()
@@ -75,9 +75,8 @@ class HitSource(TableSource):
     @staticmethod
     def fits(table: Table, options: ImportOptions) -> bool:
         """Return whether there are hits of a calorimeter, or branches were named."""
-        return (
-            bool(options.recipe.branches) or "ECAL_energy" in table or "HBHE_energy" in table
-        ) and not any(n not in table for n in _named(options.recipe))
+        named = options.jet_recipe().branches
+        return bool(named) or "ECAL_energy" in table or "HBHE_energy" in table
 
     def _check_type(self, name: str) -> None:
         column = self._table.column(name)
@@ -264,11 +263,6 @@ class HitSource(TableSource):
             )
             images[number] = whole[event[number] - first, :, rows][..., columns]
         return images, scalars
-
-
-def _named(recipe: JetRecipe) -> list[str]:
-    """Return the columns that the recipe names."""
-    return [name for text in recipe.branches.values() for name in text.split(":")]
 
 
 def _candidates(resolution: int) -> dict[str, tuple[str, ...]]:

@@ -56,7 +56,7 @@ class TableSource:
     @property
     def fingerprint(self) -> bytes:
         """Digest of both ends of the file, of the table's name and of the recipe."""
-        text = f"{self._table.name}\0{self._options.recipe.text}"
+        text = f"{self._table.name}\0{self._options.jet_recipe()}"
         return hashlib.blake2b(self._file.fingerprint + text.encode(), digest_size=16).digest()
 
     @property

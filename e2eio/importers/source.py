@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from e2eio.errors import ConfigError
@@ -54,8 +54,9 @@ class ImportOptions:
         Names of the columns of a table `*_meta`, ``"-"`` for those to leave out.
     tree : str, optional
         Name of the tree or ntuple in a ROOT file, with or without its directory.
-    recipe : JetRecipe
-        How images are made of particles and of hits of the whole detector.
+    recipe : str
+        How images are made of particles and of hits of the whole detector, where not by the defaults: as
+        ``"resolution=3,centre=axis"``; names and values are those of `JetRecipe`.
     rename : tuple of (str, str)
         Fields that get another name: the one in the file, and the new one.
     scalars : tuple of str, optional
@@ -78,7 +79,7 @@ class ImportOptions:
     precision: Precision = "float32"
     meta: tuple[str, ...] | None = None
     tree: str | None = None
-    recipe: JetRecipe = field(default_factory=JetRecipe)
+    recipe: str = ""
     rename: tuple[tuple[str, str], ...] = ()
     scalars: tuple[str, ...] | None = None
     label: tuple[str, int | float] | None = None
@@ -94,12 +95,17 @@ class ImportOptions:
             raise ConfigError("both preset and channels given: expected one of them")
         if self.channels is not None:
             _check_units(self.units, len(self.channels))
+        self.jet_recipe()
         given = self.given_channels()
         if given is not None and self.shape is not None and len(given) != self.shape[0]:
             raise ConfigError(
                 f"channels and shape disagree: found {len(given)} channels and shape "
                 f"{self.shape!r}, expected shape as C, H, W"
             )
+
+    def jet_recipe(self) -> JetRecipe:
+        """Return what `recipe` spells out."""
+        return JetRecipe.from_text(self.recipe)
 
     def given_channels(self) -> tuple[Channel, ...] | None:
         """Return the channels that were asked for, or None."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import e2eio
 from e2eio.detector_grid import CRYSTAL_RAD
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, JetRecipe, open_source
+from e2eio.importers import ImageSource, ImportOptions, open_source
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed")
 uproot = pytest.importorskip("uproot", reason="uproot is not installed")
@@ -35,7 +35,7 @@ def real_images(real: Path) -> tuple[Images, NDArray[np.float64]]:
 
 
 def options(**recipe: Any) -> ImportOptions:
-    return ImportOptions(recipe=JetRecipe(**recipe))
+    return ImportOptions(recipe=",".join(f"{name}={value}" for name, value in recipe.items()))
 
 
 def read_all(

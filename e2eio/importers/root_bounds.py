@@ -54,7 +54,8 @@ class _Zlib:
     _2byte = b"ZL"
 
     def decompress(self, data: Any, uncompressed_bytes: int) -> bytes:
-        return zlib.decompressobj().decompress(bytes(data), uncompressed_bytes + 1)
+        inflater = zlib.decompressobj()
+        return _whole(inflater, inflater.decompress(bytes(data), uncompressed_bytes + 1))
 
 
 class _Lzma:
@@ -62,7 +63,15 @@ class _Lzma:
     _2byte = b"XZ"
 
     def decompress(self, data: Any, uncompressed_bytes: int) -> bytes:
-        return lzma.LZMADecompressor().decompress(bytes(data), uncompressed_bytes + 1)
+        inflater = lzma.LZMADecompressor()
+        return _whole(inflater, inflater.decompress(bytes(data), uncompressed_bytes + 1))
+
+
+def _whole(inflater: Any, inflated: bytes) -> bytes:
+    """Refuse a block without its end, which has its checksum."""
+    if not inflater.eof:
+        raise ValueError(f"a block that goes on after {len(inflated)} bytes")
+    return inflated
 
 
 #: In the place of uproot's own.

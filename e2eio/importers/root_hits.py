@@ -58,7 +58,7 @@ class HitSource(TableSource):
         super().__init__(file, table, options)
         self._recipe = options.jet_recipe()
         self._hits = _find_hits(file.path, table, self._recipe)
-        for column in {c for hits in self._hits for c in (hits.value, hits.index) if c}:
+        for column in self._columns():
             self._check_type(column)
         if table.n_entries == 0:
             raise self._error("no samples", "an empty tree", "at least one entry")
@@ -78,6 +78,11 @@ class HitSource(TableSource):
         named = options.jet_recipe().branches
         return bool(named) or "ECAL_energy" in table or "HBHE_energy" in table
 
+    def _columns(self) -> list[str]:
+        """Return the columns of hits, each once."""
+        columns = (name for hits in self._hits for name in (hits.value, hits.index))
+        return list(dict.fromkeys(name for name in columns if name is not None))
+
     def _check_type(self, name: str) -> None:
         column = self._table.column(name)
         if column.dtype not in DTYPES or column.dtype == "bool" or len(column.dims) != 1:
@@ -93,7 +98,7 @@ class HitSource(TableSource):
                 f"shape of images differs: {self.path}: found {self._geometry.shape} of the hits, "
                 f"expected {options.shape}; mend shape or recipe"
             )
-        used = {name for hits in self._hits for name in (hits.value, hits.index)}
+        used = self._columns()
         self._events = {}
         for name in self._table.names:
             column = self._table.column(name)
@@ -146,18 +151,17 @@ class HitSource(TableSource):
         pixels = ETA_CRYSTALS * PHI_CRYSTALS * self._recipe.resolution**2 * len(self._hits)
         n_events = max(1, CHUNK_BYTES // (4 * pixels))
         for low, high in merged(cuts, weights, first, last, CHUNK_BYTES // len(self._hits)):
-            read = {
-                name: self._table.read(name, low, high)
-                for name in {c for h in self._hits for c in (h.value, h.index) if c}
-            }
+            read = {name: self._table.read(name, low, high) for name in self._columns()}
             lists = {name: (found.values, sizes(found)) for name, found in read.items()}
+            scalars = {name: self._read_scalar(name, low, high) for name in self._events}
             for event in range(low, high, n_events):
                 stop = min(high, event + n_events)
                 start = max(begin, int(np.searchsorted(self._event, event)))
                 finish = min(end, int(np.searchsorted(self._event, stop)))
                 if start < finish:
                     whole = self._whole(lists, low, event, stop)
-                    yield self._cropped(whole, start, finish, event, stop)
+                    part = {name: values[event - low :] for name, values in scalars.items()}
+                    yield self._cropped(whole, part, start, finish, event)
 
     def _whole(
         self, lists: dict[str, tuple[NDArray[Any], Ints]], low: int, first: int, last: int
@@ -242,14 +246,18 @@ class HitSource(TableSource):
         return planes.reshape(len(counts), *grid)
 
     def _cropped(
-        self, whole: NDArray[np.float32], begin: int, end: int, first: int, last: int
+        self,
+        whole: NDArray[np.float32],
+        events: dict[str, NDArray[Any]],
+        begin: int,
+        end: int,
+        first: int,
     ) -> Chunk:
-        """Return the samples [begin, end) of the events [first, last), whose images are `whole`."""
+        """Return the samples [begin, end); `whole` and `events` are of the events from `first` on."""
         event = self._event[begin:end]
         scalars = {name: values[begin:end] for name, values in self._jets.items()}
         for name, dtype in self._events.items():
-            values = self._read_scalar(name, first, last)
-            scalars[name] = values[event - first].astype(dtype, copy=False)
+            scalars[name] = events[name][event - first].astype(dtype, copy=False)
         if not self._is_jets:
             return whole[event - first], scalars
         row, column = (self._jets[name][begin:end].astype(np.int64) for name in _SEEDS)

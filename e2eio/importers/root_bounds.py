@@ -30,6 +30,7 @@ MAX_BASKET_BYTES: Final = 1 << 30
 MAX_RATIO: Final = 40_000
 
 _DIGEST_BYTES: Final = 1 << 16
+_LZMA_BYTES: Final = 1 << 28  # of a dictionary; the largest preset has 64 MiB
 
 
 class _Zstd:
@@ -63,7 +64,7 @@ class _Lzma:
     _2byte = b"XZ"
 
     def decompress(self, data: Any, uncompressed_bytes: int) -> bytes:
-        inflater = lzma.LZMADecompressor()
+        inflater = lzma.LZMADecompressor(memlimit=_LZMA_BYTES)
         return _whole(inflater, inflater.decompress(bytes(data), uncompressed_bytes + 1))
 
 

@@ -35,10 +35,15 @@ def inflated_head(head: bytes, n_bytes: int) -> bytes:
     compression = find_compression(head)
     if not compression:
         return head[:n_bytes]
+    found = b""
     try:
-        return zlib.decompressobj(_WINDOW_BITS[compression]).decompress(head, n_bytes)
+        while head and len(found) < n_bytes:  # the first members of a gzip file may be short
+            engine = zlib.decompressobj(_WINDOW_BITS[compression])
+            found += engine.decompress(head, n_bytes - len(found))
+            head = engine.unused_data
     except zlib.error:
-        return b""
+        pass
+    return found
 
 
 class Stream(Protocol):

@@ -184,11 +184,12 @@ class _Samples:
 
     def next_sample(self, suffixes: frozenset[str] | None) -> _Sample | None:
         """Return the next sample with the members of these suffixes; None: of all that are known."""
-        if self._ahead is None:
+        ahead = self._ahead
+        if ahead is None:
             return None
-        key = self._ahead[0].key
+        key = ahead[0].key
         sample = _Sample(self._path, self._number, key, self.offset_bytes)
-        while (ahead := self._ahead) is not None and ahead[0].key == key:
+        while ahead is not None and ahead[0].key == key:
             name, member = ahead
             if name.suffix in sample.seen:
                 raise sample.error(
@@ -208,6 +209,7 @@ class _Samples:
                 what = "a pickle, not read" if name.kind in PICKLES else "not read"
                 sample.others.append(f"{name.suffix} ({what})")
             self._step()
+            ahead = self._ahead
         self._number += 1
         return sample
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -96,7 +97,10 @@ def read_header(stream: _Readable, where: str, path: str) -> ArrayHeader:
         version = npy_format.read_magic(bounded)
         read = _HEADER_READERS[version]  # 3.0 is for names of record fields that are not ASCII
         shape, fortran_order, dtype = read(bounded, max_header_size=_MAX_HEADER_BYTES)
-    except (KeyError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (
+        *(KeyError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError),
+        tokenize.TokenError,  # of numpy's second look, at headers that Python 2 may have written
+    ) as error:
         found = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImporterError(
             f"damaged array header: {where}: found {found!r}, expected a header of at most "

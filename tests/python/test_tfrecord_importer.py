@@ -39,7 +39,7 @@ def read_all(
 
 def same_bits(found: NDArray[Any], truth: NDArray[Any]) -> bool:
     assert found.dtype == truth.dtype == np.float32
-    return np.array_equal(*(np.ascontiguousarray(a).view(np.uint32) for a in (found, truth)))
+    return np.ascontiguousarray(found).tobytes() == np.ascontiguousarray(truth).tobytes()
 
 
 def small_images(n: int) -> NDArray[np.float32]:
@@ -51,9 +51,9 @@ def flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def jet(i: int, **changed: Any) -> bytes:
-    features = {
+    features: dict[str, Any] = {
         "X_jets": flat(small_images(i + 1)[i]),
-        "pt": np.float32([i + 0.5]),
+        "pt": np.array([i + 0.5], np.float32),
         "y": np.array([i % 2]),
     }
     features.update(changed)
@@ -91,7 +91,7 @@ def test_published(published: Path, g: int, request: pytest.FixtureRequest, tmp_
 def test_tensorflow_reads_ours_and_we_read_tensorflows(tmp_path: Path) -> None:
     images = small_images(5)
     images[1, 0, 0, :3] = (-0.0, np.inf, np.float32(1e-45))
-    m0, y = np.float32([1, 2, 3, 4, 5]), np.array([0, 1, -1, 2**62, -(2**63)])
+    m0, y = np.array([1, 2, 3, 4, 5], np.float32), np.array([0, 1, -1, 2**62, -(2**63)])
     np.savez(tmp_path / "truth.npz", X=images, m0=m0, y=y)
     for compression in COMPRESS:
         with (tmp_path / f"ours-{compression or 'NONE'}").open("wb") as stream:
@@ -174,7 +174,7 @@ def test_bits_survive(tmp_path: Path) -> None:
 def test_which_feature_is_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a"
     pixels = flat(small_images(1)[0])
-    path.write_bytes(stream_of(write_example({"img": pixels, "w": np.float32([1])})))
+    path.write_bytes(stream_of(write_example({"img": pixels, "w": np.array([1], np.float32)})))
     assert open_source(path, SMALL).schema.image.name == "img"
     path.write_bytes(stream_of(write_example({"a": pixels, "b": pixels})))
     with pytest.raises(ConfigError, match="pass image"):
@@ -198,7 +198,7 @@ def long_header(n_bytes: int) -> bytes:
         (jet(1, X_jets=None), "missing feature 'X_jets'"),
         (jet(1, X_jets=np.zeros(23, np.float32)), "found 23 numbers, expected 24"),
         (jet(1, y=np.array([1, 2])), "wrong length of feature 'y'"),
-        (jet(1, y=np.float32([1])), "found a list of float, expected one of int64"),
+        (jet(1, y=np.array([1], np.float32)), "found a list of float, expected one of int64"),
         (jet(1, X_jets=np.arange(24)), "found a list of int64, expected one of float"),
         (b"\x0a\x05abc", "damaged Example"),
         (bytes(2 << 20), "record too long"),

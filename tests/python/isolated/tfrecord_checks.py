@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -39,7 +40,9 @@ def check_ours(directory: Path, images: np.ndarray, m0: np.ndarray, y: np.ndarra
 
 
 def write_theirs(directory: Path, images: np.ndarray, m0: np.ndarray, y: np.ndarray) -> None:
-    floats = lambda values: tf.train.Feature(float_list=tf.train.FloatList(value=values))  # noqa: E731
+    def floats(values: Any) -> Any:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
     for compression in COMPRESSIONS:
         path = str(directory / f"theirs-{compression or 'NONE'}")
         with tf.io.TFRecordWriter(path, compression) as writer:

@@ -242,7 +242,20 @@ def test_findings_do_not_depend_on_chunks_or_shards(
     assert judge(tmp_path / "many") == one
 
 
-def test_a_limit_takes_that_many_samples_once_each(tmp_path: Path) -> None:
+def test_nearly_equal_is_neither_a_copy_nor_constant(tmp_path: Path) -> None:
+    images, scalars = sound_jets()
+    images[:, ECAL, 3, 3] = np.linspace(2, 1, N)  # always filled, always less than before
+    images[:, ECAL, 9, 9] = np.linspace(1, 2, N)
+    for copy, position in ((40, (60, 60)), (41, (0, 0)), (42, (124, 124))):
+        images[copy] = images[7]
+        images[(copy, BPIX1, *position)] += 1
+    assert judge(write(tmp_path / "data", (images, scalars))) == []
+
+
+def test_a_limit_takes_that_many_samples_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_SAMPLES", 5)  # 17 is no multiple
     path = write(tmp_path / "data", sound_jets())
 
     def seen(limit: int) -> list[int]:

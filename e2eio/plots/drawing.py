@@ -100,8 +100,8 @@ def _axes(figure: Any, left: float, bottom: float, width: float, height: float) 
 
 
 def _columns(n: int) -> int:
-    if n <= 4:
-        return max(n, 1)
+    if n <= 5:
+        return max(min(n, 4 if n < 5 else 3), 1)
     return next((c for c in (4, 3) if n % c == 0), 4 if n <= 12 else 5)
 
 

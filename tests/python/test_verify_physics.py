@@ -246,9 +246,9 @@ def test_nearly_equal_is_neither_a_copy_nor_constant(tmp_path: Path) -> None:
     images, scalars = sound_jets()
     images[:, ECAL, 3, 3] = np.linspace(2, 1, N)  # always filled, always less than before
     images[:, ECAL, 9, 9] = np.linspace(1, 2, N)
-    for copy, position in ((40, (60, 60)), (41, (0, 0)), (42, (124, 124))):
+    for copy, row, column in ((40, 60, 60), (41, 0, 0), (42, 124, 124)):
         images[copy] = images[7]
-        images[(copy, BPIX1, *position)] += 1
+        images[copy, BPIX1, row, column] += 1
     assert judge(write(tmp_path / "data", (images, scalars))) == []
 
 

@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
     "channels": ("a", "b"),
     "progress": False,
     "isolate": False,
+    "processes": 1,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Final
 
@@ -42,9 +42,10 @@ def labels_of(labels: Sequence[object] | None, field: str) -> tuple[Label, ...] 
     for label in labels:
         if not isinstance(label, Real):
             raise ConfigError(f"wrong label: found {label!r}, expected numbers, one per source")
-        number = float(label)
-        whole = number.is_integer() and -_INT64_END <= number < _INT64_END
-        numbers.append(int(number) if whole else number)
+        number = int(label) if isinstance(label, Integral) else float(label)
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        numbers.append(number if -_INT64_END <= number < _INT64_END else float(number))
     if not all(isinstance(number, int) for number in numbers):
         numbers = [float(number) for number in numbers]
     return tuple((field, number) for number in numbers)

@@ -166,7 +166,7 @@ def test_missing_source_and_wrong_options(tmp_path: Path) -> None:
         {"precision": "float64"},
     ):
         with pytest.raises(ConfigError):
-            convert(source, tmp_path / "d", **wrong, **SMALL)
+            convert(source, tmp_path / "d", **{**SMALL, **wrong})
     with pytest.raises(ConfigError, match="no sources"):
         convert([], tmp_path / "d", **SMALL)
     with pytest.raises(ConfigError, match="found the text"):

@@ -121,13 +121,13 @@ def test_a_failure_leaves_nothing_under_a_final_name(tmp_path: Path, processes: 
     damage(bad)
     out = tmp_path / "d"
     with pytest.raises(ImporterError, match=r"1\.parquet.*fetch the file again"):
-        convert([good, bad], out, processes=processes, shard_samples=8, **SMALL)
+        convert([good, bad], out, shard_samples=8, **{**SMALL, "processes": processes})
     assert not [name for name in names(out) if not name.endswith(".kept")]
     kept = len(names(out))
     if processes == 1:
         assert kept >= 5  # all of the first source
     bad.write_bytes(intact)
-    content = convert([good, bad], out, processes=processes, shard_samples=8, **SMALL)
+    content = convert([good, bad], out, shard_samples=8, **{**SMALL, "processes": processes})
     assert same_bits(read_images(out), np.concatenate(images))
     assert names(out) == ["dataset.json", *(shard.file for shard in content.shards)]
     assert (content.provenance.n_rounded is None) == (kept > 0)

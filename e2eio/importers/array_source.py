@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ class ArraySource:
     n_bytes : int
         Size of the file.
     fingerprint : bytes
+        Of the file; what is selected of it is added.
     selection : Selection
     make_reader : callable
         Makes the reader of an array.
@@ -78,7 +80,9 @@ class ArraySource:
     ) -> None:
         self._path = path
         self._n_bytes = n_bytes
-        self._fingerprint = fingerprint
+        self._fingerprint = hashlib.blake2b(
+            fingerprint + repr((selection.images, selection.columns)).encode(), digest_size=16
+        ).digest()
         self._selection = selection
         self._images = [make_reader(image) for image in selection.images]
         tables = {column.array for column in selection.columns}

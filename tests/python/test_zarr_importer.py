@@ -248,7 +248,7 @@ def test_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(ImporterError, match="directory"):
         open_source(tmp_path / "empty")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(ImporterError, match="unknown format"):
+    with pytest.raises(ImporterError, match=r"a\.zip"):
         open_source(tmp_path / "a.zip")
 
 
@@ -263,6 +263,19 @@ def test_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
         prints.append(source.fingerprint)
         source.close()
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_fingerprint_tells_what_was_selected(tmp_path: Path) -> None:
+    images = small_images(4)
+    path = write(
+        tmp_path / "a", {"train/X": images, "test/X": images, "A": images[:, 0], "B": images[:, 1]}
+    )
+    prints = set()
+    for name in ("train/X", "test/X", "A,B", "B,A"):
+        source = open_source(path, ImportOptions(image=name, channels=("a", "b")))
+        prints.add(source.fingerprint)
+        source.close()
+    assert len(prints) == 4
 
 
 FLIPS = """

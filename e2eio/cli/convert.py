@@ -67,6 +67,9 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--channels", type=_names, metavar="A,B,...", help="names, in file order")
     group.add_argument("--units", type=_names, metavar="A,B,...", help="one per channel")
     group.add_argument("--image", metavar="COLUMN", help="column of the images")
+    group.add_argument(
+        "--meta", type=_names, metavar="A,B,...", help="columns of *_meta, - for none"
+    )
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Return what decides the content of the shards."""
     names = (
-        *("preset", "shape", "layout", "channels", "units", "image", "precision", "rename"),
+        *("preset", "shape", "layout", "channels", "units", "image", "meta", "precision", "rename"),
         *("scalars", "nan", "skip_bad", "compression_level", "shard_samples", "shard_bytes"),
         "exclude",
     )

@@ -38,6 +38,7 @@ def convert(
     channels: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
     image: str | None = None,
+    meta: Sequence[str] | None = None,
     precision: Precision = "float32",
     labels: Sequence[float] | None = None,
     label_field: str = "y",
@@ -75,7 +76,7 @@ def convert(
         the files that the lines of a text name.
     out : path
         Directory of the dataset, made if it does not exist.
-    preset : {"boosted-top", "quark-gluon", "top-mass", "tau"}, optional
+    preset : {"boosted-top", "quark-gluon", "top-mass", "tau", "electron-photon"}, optional
         Gives names and units of the channels. Recognised from the column's name and the shape of
         the images, if neither this nor `channels` is given.
     shape : (int, int, int), optional
@@ -87,6 +88,8 @@ def convert(
         One per channel, in the order of the file.
     image : str, optional
         Column of the images, where there are several.
+    meta : sequence of str, optional
+        Names of the columns of a table ``*_meta`` of HDF5 and Zarr files, ``"-"`` leaves one out.
     precision : {"float32", "float16"}
         Of the stored pixels: bit for bit, or rounded.
     labels : sequence of number, optional
@@ -157,6 +160,7 @@ def convert(
         channels=channels,
         units=units,
         image=image,
+        meta=meta,
         precision=precision,
         rename=rename,
         scalars=scalars,

@@ -260,6 +260,10 @@ def test_labels_in_tables(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train_meta .*pass meta"):
         scalars_of(top, channels=channels)
     assert scalars_of(top, channels=channels, meta=("-", "-", "z")) == {"z": [0.5, 0.25]}
+    e2eio.convert(
+        top, tmp_path / "out", image="train_jet", meta=("a", "-", "b"), processes=1, progress=False
+    )
+    assert e2eio.Dataset(tmp_path / "out").schema.field_names == ("train_jet", "a", "b")
     one = meta_file(tmp_path / "one", 13, table[:, :1])
     assert scalars_of(one) == {"y": [1, 0]}
 

@@ -26,6 +26,7 @@ examples:
   e2eio convert --exclude 259173-259199,451169 --precision float16 a.parquet b.parquet data/ab
   e2eio convert --skip-bad 10 @files.txt data/all
   e2eio convert --dry-run data/raw/ data/top
+  e2eio convert BoostedTop_x1_*.parquet data/top --dask tcp://login:8786
 
 The same command goes on where an interrupted one (Ctrl-C) has ended. docs/convert.md says more.
 """
@@ -67,6 +68,13 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--channels", type=_names, metavar="A,B,...", help="names, in file order")
     group.add_argument("--units", type=_names, metavar="A,B,...", help="one per channel")
     group.add_argument("--image", metavar="COLUMN", help="column of the images")
+    group.add_argument("--tree", metavar="NAME", help="tree or ntuple of ROOT files")
+    group.add_argument(
+        "--recipe",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="how particles and hits become images, as resolution=3,centre=axis",
+    )
     group.add_argument(
         "--meta", type=_names, metavar="A,B,...", help="columns of *_meta, - for none"
     )
@@ -133,6 +141,14 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
     group.add_argument("--processes", type=int, metavar="N", help="default: all usable cores")
     group.add_argument(
+        "--dask",
+        nargs="?",
+        const=True,
+        type=_scheduler,
+        metavar="SCHEDULER",
+        help="on a Dask cluster: of this machine, or tcp://HOST:PORT or a scheduler file *.json",
+    )
+    group.add_argument(
         "--no-check", action="store_true", help="do not decode shards again to compare them"
     )
     group.add_argument(
@@ -162,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         resume=not args.no_resume,
         isolate=not args.no_isolate,
+        dask=args.dask,
         progress=not args.quiet,
     )
     if args.json:
@@ -174,7 +191,8 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Return what decides the content of the shards."""
     names = (
-        *("preset", "shape", "layout", "channels", "units", "image", "meta", "precision", "rename"),
+        *("preset", "shape", "layout", "channels", "units", "image", "meta", "tree", "recipe"),
+        *("precision", "rename"),
         *("scalars", "nan", "skip_bad", "compression_level", "shard_samples", "shard_bytes"),
         "exclude",
     )
@@ -292,6 +310,15 @@ def _shape(text: str) -> tuple[int, ...]:
     if len(sizes) != 3:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected C,H,W as in 8,125,125")
     return sizes
+
+
+def _scheduler(text: str) -> str:
+    if "://" not in text and not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a scheduler as in tcp://HOST:8786, or its file *.json; "
+            "for a cluster of this machine write --dask last"
+        )
+    return text
 
 
 def _ranges(text: str) -> tuple[int, ...]:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from e2eio import manifest
-from e2eio.conversion.arguments import do_jobs, make_options, prepare
-from e2eio.conversion.plan import NanPolicy, Plan, PlanOptions, Task
+from e2eio.conversion.arguments import make_options, prepare
+from e2eio.conversion.crew import Crew
+from e2eio.conversion.plan import NanPolicy, Plan, PlanOptions
 from e2eio.conversion.skipped import REPORT_NAME
 from e2eio.conversion.sources import Sources
 from e2eio.conversion.target import Target
-from e2eio.conversion.work import FinishedShard, write_shard
-from e2eio.conversion.workers import Job, Workers, may_start_processes, usable_processes
-from e2eio.errors import ConfigError, ImporterError
+from e2eio.conversion.work import FinishedShard
+from e2eio.errors import ImporterError
 from e2eio.importers import Layout
 from e2eio.manifest import Manifest, Provenance, SourceEntry
 from e2eio.progress import Progress, make_progress
 from e2eio.schema import Precision
 from e2eio.shards import DEFAULT_SHARD_BYTES
+
+if TYPE_CHECKING:
+    from e2eio.conversion.cluster import Cluster
 
 __all__ = ["convert", "plan_conversion"]
 
@@ -39,6 +41,8 @@ def convert(
     units: Sequence[str] | None = None,
     image: str | None = None,
     meta: Sequence[str] | None = None,
+    tree: str | None = None,
+    recipe: str = "",
     precision: Precision = "float32",
     labels: Sequence[float] | None = None,
     label_field: str = "y",
@@ -55,6 +59,7 @@ def convert(
     skip_bad: int = 0,
     check: bool = True,
     isolate: bool = True,
+    dask: Cluster | None = None,
     progress: bool = True,
 ) -> Manifest:
     """Convert files of images into a dataset.
@@ -90,6 +95,11 @@ def convert(
         Column of the images, where there are several.
     meta : sequence of str, optional
         Names of the columns of a table ``*_meta`` of HDF5 and Zarr files, ``"-"`` leaves one out.
+    tree : str, optional
+        Tree or ntuple of ROOT files, where there are several.
+    recipe : str
+        How particle lists and hits become images, as ``"resolution=3,centre=axis"``:
+        docs/importers/particles.md.
     precision : {"float32", "float16"}
         Of the stored pixels: bit for bit, or rounded.
     labels : sequence of number, optional
@@ -126,6 +136,10 @@ def convert(
     isolate : bool
         Read sources in processes of their own, so that a library that crashes on a damaged file
         takes none but them along. False: with one process, in this one, as debuggers need it.
+    dask : bool, str, path or dask.distributed.Client, optional
+        Have a Dask cluster do it (docs/scaling.md): True for one of this machine with `processes`
+        workers, else the address of a scheduler, the file that it has written, or a client. The
+        machines share a file system.
     progress : bool
         Show the progress on standard error.
 
@@ -161,6 +175,8 @@ def convert(
         units=units,
         image=image,
         meta=meta,
+        tree=tree,
+        recipe=recipe,
         precision=precision,
         rename=rename,
         scalars=scalars,
@@ -172,7 +188,7 @@ def convert(
         shard_bytes=shard_bytes,
         exclude=exclude,
     )
-    with make_progress(progress) as shown, _Crew(processes, isolate) as crew:
+    with make_progress(progress) as shown, Crew(processes, isolate, dask) as crew:
         plan = prepare(
             sources,
             options,
@@ -215,7 +231,7 @@ def plan_conversion(
     >>> plan.n_samples, len(plan.tasks)  # doctest: +SKIP
     (2048, 1)
     """
-    with make_progress(progress) as shown, _Crew(processes, isolate) as crew:
+    with make_progress(progress) as shown, Crew(processes, isolate) as crew:
         return prepare(
             sources,
             options,
@@ -227,31 +243,8 @@ def plan_conversion(
         )
 
 
-class _Crew:
-    """Who does the work: worker processes, or this one. One thread at a time may use it."""
-
-    def __init__(self, processes: int | None, isolate: bool) -> None:
-        if processes is not None and processes < 1:
-            raise ConfigError(
-                f"wrong number of processes: found {processes!r}, expected at least 1"
-            )
-        self.n_processes = processes or usable_processes()
-        self._isolate = isolate and may_start_processes()
-        self._workers = Workers()
-
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._workers.close()
-
-    def workers(self, n_wanted: int) -> Workers | None:
-        """Return the workers, or None: this process is to do it."""
-        return self._workers if self._isolate or min(n_wanted, self.n_processes) > 1 else None
-
-
 def _convert(
-    plan: Plan, out: Path, crew: _Crew, overwrite: bool, resume: bool, progress: Progress
+    plan: Plan, out: Path, crew: Crew, overwrite: bool, resume: bool, progress: Progress
 ) -> Manifest:
     for source in plan.sources:
         if source.skipped:
@@ -281,7 +274,7 @@ def _convert(
 
 
 def _make_shards(
-    plan: Plan, target: Target, finished: list[FinishedShard], crew: _Crew, progress: Progress
+    plan: Plan, target: Target, finished: list[FinishedShard], crew: Crew, progress: Progress
 ) -> list[FinishedShard]:
     """Return all shards in order, those that there were and those that had to be written."""
     done = {shard.index for shard in finished}
@@ -298,33 +291,11 @@ def _make_shards(
 
     shards = list(finished)
     _require_few_bad(plan, shards)
-    jobs = [_writing(task, plan, target.path) for task in tasks]
-    n_processes = min(crew.n_processes, len(jobs))
-    for _, shard in do_jobs(crew.workers(len(jobs)), jobs, n_processes, tick):
+    for shard in crew.write(plan, tasks, target.path, tick, progress):
         shards.append(shard)
         _require_few_bad(plan, shards)
     progress.close()
     return sorted(shards, key=lambda shard: shard.index)
-
-
-def _writing(task: Task, plan: Plan, out: Path) -> Job:
-    def place(n_done: int) -> tuple[str, str]:
-        rows = [row for row in range(task.begin, task.end) if not _has(task.exclude, row)]
-        first = rows[n_done] if n_done < len(rows) else task.end - 1
-        numbers = f"{task.first_sample + first}-{task.first_sample + task.end - 1}"
-        return (
-            f"reading samples {first} to {task.end - 1} of it, of which it gave none",
-            "fetch the file again, leave the file out, or leave out the samples that do it, which "
-            f"are among {numbers}, by exclude",
-        )
-
-    arguments = (task, plan.schema, plan.options, out)
-    return Job(task.path, place, write_shard, arguments)
-
-
-def _has(ascending: Sequence[int], number: int) -> bool:
-    place = bisect_left(ascending, number)
-    return place < len(ascending) and ascending[place] == number
 
 
 def _require_few_bad(plan: Plan, shards: Sequence[FinishedShard]) -> None:

@@ -21,7 +21,14 @@ from typing import Any, Final
 
 from e2eio.errors import E2eioError, ImporterError, InternalError
 
-__all__ = ["Job", "Workers", "may_start_processes", "usable_processes"]
+__all__ = [
+    "Job",
+    "Workers",
+    "interrupts_blocked",
+    "main_hidden",
+    "may_start_processes",
+    "usable_processes",
+]
 
 _POLL_S: Final = 0.2
 _END_S: Final = 10.0  # for a process whose pipe has ended
@@ -144,7 +151,7 @@ class Workers:
 def _start() -> _Worker:
     context = multiprocessing.get_context("spawn")  # a fork would inherit Arrow's threads
     ours, theirs = context.Pipe()
-    with theirs, _interrupts_blocked(), _main_hidden():
+    with theirs, interrupts_blocked(), main_hidden():
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         process.start()
     return _Worker(process, ours)
@@ -188,7 +195,7 @@ def _death(worker: _Worker, job: Job) -> E2eioError:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Have the processes that are started in the block never see Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -198,7 +205,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
+def main_hidden() -> Iterator[None]:
     """Have the processes that are started in the block not run the caller's program again.
 
     A spawned process imports the main module, in case what it is to call is defined there. Our

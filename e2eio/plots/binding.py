@@ -14,7 +14,7 @@ from e2eio.errors import MissingDependencyError
 
 try:
     import matplotlib as mpl
-    import mplhep  # type: ignore[import-untyped]
+    import mplhep
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, SymLogNorm

@@ -37,6 +37,28 @@ TEST(Shard, KeepsSchemaScalarsAndCount) {
   reader->check(0, 20);
 }
 
+TEST(Shard, DigestsWhatWasGivenAndWhatIsStoredAlike) {
+  const test::TemporaryDirectory directory;
+  ShardWriter writer(directory.file("a.e2e"), test::small_schema(), {});
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    const std::vector<float> image = test::small_image(i);
+    const auto y = static_cast<std::int32_t>(i);
+    const std::vector<ByteView> scalars{std::as_bytes(std::span(&y, 1))};
+    EXPECT_TRUE(writer.append(
+        {reinterpret_cast<const std::byte*>(image.data()), false, {256, 32, 4}}, scalars));
+  }
+  // It can be read, and has no name, until finish().
+  const auto early = test::open_shard(writer.complete());
+  EXPECT_EQ(early->sample_digests(0, 20), writer.sample_digests());
+  EXPECT_FALSE(std::filesystem::exists(directory.file("a.e2e")));
+  EXPECT_THROW(writer.append({}, {}), Error);
+  writer.finish();
+  const auto reader = test::open_shard(directory.file("a.e2e"));
+  const std::vector<std::uint64_t> all = reader->sample_digests(0, 20);
+  EXPECT_EQ(all, writer.sample_digests());
+  EXPECT_EQ(reader->sample_digests(7, 9), (std::vector<std::uint64_t>{all[7], all[8]}));
+}
+
 TEST(Shard, MayBeEmpty) {
   const test::TemporaryDirectory directory;
   test::write_shard(directory.file("a.e2e"), 0, 0);

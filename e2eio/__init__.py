@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from e2eio.conversion import convert
     from e2eio.device import prefetch_to_device
     from e2eio.exporters import export
+    from e2eio.reshard import merge, repack, shuffle, split
     from e2eio.shards import write
     from e2eio.torch import DataLoader, default_collate
 
@@ -56,8 +57,12 @@ __all__ = [
     "export",
     "kernel_set",
     "kernels",
+    "merge",
     "prefetch_to_device",
+    "repack",
     "sampling",
+    "shuffle",
+    "split",
     "transforms",
     "write",
 ]
@@ -68,7 +73,11 @@ _LAZY = {
     "convert": "e2eio.conversion",
     "default_collate": "e2eio.torch",
     "export": "e2eio.exporters",
+    "merge": "e2eio.reshard",
     "prefetch_to_device": "e2eio.device",
+    "repack": "e2eio.reshard",
+    "shuffle": "e2eio.reshard",
+    "split": "e2eio.reshard",
     "write": "e2eio.shards",
 }
 _LAZY_MODULES = ("dali", "device", "jax", "lightning", "xla")

@@ -11,7 +11,15 @@ from e2eio.errors import ConfigError
 if TYPE_CHECKING:
     from e2eio import _core
 
-__all__ = ["DTYPES", "Channel", "ImageField", "Precision", "ScalarField", "Schema"]
+__all__ = [
+    "DTYPES",
+    "Channel",
+    "ImageField",
+    "Precision",
+    "ScalarField",
+    "Schema",
+    "difference",
+]
 
 Precision = Literal["float32", "float16"]
 
@@ -234,6 +242,34 @@ class Schema:
         precision = cast("Precision", _text(image, "precision"))
         field = ImageField(_text(image, "name"), channels, shape[1], shape[2], precision)
         return cls(field, scalars)
+
+
+def difference(found: Schema, expected: Schema) -> str | None:
+    """Say in what the first schema differs from the second, for messages; None: in nothing.
+
+    Examples
+    --------
+    >>> image = ImageField("X", (Channel("ecal", "GeV"),), 4, 4)
+    >>> difference(Schema(image), Schema(image, (ScalarField("y", "int8"),)))
+    "scalar fields [], expected ['y (int8)']"
+    """
+    for one, other in zip(_described(found), _described(expected), strict=True):
+        if one != other:
+            return f"{one[0]} {one[1]}, expected {other[1]}"
+    return None
+
+
+def _described(schema: Schema) -> list[tuple[str, object]]:
+    image = schema.image
+    return [
+        ("image", repr(image.name)),
+        ("shape C, H, W", image.shape),
+        ("channels", list(schema.channels)),
+        ("units of channels", [channel.unit for channel in image.channels]),
+        ("precision", image.precision),
+        ("scalar fields", [f"{field.name} ({field.dtype})" for field in schema.scalars]),
+        ("units of scalar fields", [field.unit for field in schema.scalars]),
+    ]
 
 
 def _check_text(what: str, value: object) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from e2eio.conversion import Plan
     from e2eio.manifest import Manifest
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "names_of", "run", "size_of"]
 
 _EXAMPLES: Final = """\
 examples:
@@ -65,8 +65,8 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
         "--shape", type=_shape, metavar="C,H,W", help="of an image, whatever the order in the file"
     )
     group.add_argument("--layout", choices=("CHW", "HWC"), help="order in the file")
-    group.add_argument("--channels", type=_names, metavar="A,B,...", help="names, in file order")
-    group.add_argument("--units", type=_names, metavar="A,B,...", help="one per channel")
+    group.add_argument("--channels", type=names_of, metavar="A,B,...", help="names, in file order")
+    group.add_argument("--units", type=names_of, metavar="A,B,...", help="one per channel")
     group.add_argument("--image", metavar="COLUMN", help="column of the images")
     group.add_argument("--tree", metavar="NAME", help="tree or ntuple of ROOT files")
     group.add_argument(
@@ -76,7 +76,7 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
         help="how particles and hits become images, as resolution=3,centre=axis",
     )
     group.add_argument(
-        "--meta", type=_names, metavar="A,B,...", help="columns of *_meta, - for none"
+        "--meta", type=names_of, metavar="A,B,...", help="columns of *_meta, - for none"
     )
 
 
@@ -91,7 +91,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--label-field", default="y", metavar="NAME", help="of --labels (default y)")
     group.add_argument("--rename", type=_pairs, metavar="OLD=NEW,...", help="fields")
     group.add_argument(
-        "--scalars", type=_names, metavar="A,B,...", help="fields to keep, as SRC names them"
+        "--scalars", type=names_of, metavar="A,B,...", help="fields to keep, as SRC names them"
     )
     group.add_argument(
         "--nan",
@@ -128,7 +128,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--shard-samples", type=int, metavar="N", help="samples of a shard, at most")
     group.add_argument(
         "--shard-bytes",
-        type=_bytes,
+        type=size_of,
         default=256 << 20,
         metavar="N[k|M|G]",
         help="size of a shard, about (default 256M)",
@@ -276,7 +276,8 @@ def _sentence(content: Manifest, out: str) -> str:
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in ``A,B``."""
     return tuple(part.strip() for part in text.split(","))
 
 
@@ -336,7 +337,8 @@ def _ranges(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _bytes(text: str) -> int:
+def size_of(text: str) -> int:
+    """Return the bytes of ``256M``."""
     digits = text.rstrip("kKmMgG")
     unit = _UNITS.get(text[len(digits) :].lower())
     if unit is None or not digits.isdecimal():

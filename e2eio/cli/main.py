@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn
 
-from e2eio.cli import build_dali_op, completion, convert, export, inspect, verify, view
+from e2eio.cli import build_dali_op, completion, convert, export, inspect, reshard, verify, view
 from e2eio.errors import ConfigError, E2eioError, SchemaMismatchError
 
 __all__ = ["main"]
 
-_COMMANDS: Final = (build_dali_op, convert, export, inspect, verify, view)
+_COMMANDS: Final = (build_dali_op, convert, export, inspect, reshard, verify, view)
 
 _SUCCESS: Final = 0
 _FAILURE: Final = 1

@@ -186,6 +186,11 @@ class Plan:
     tasks: tuple[Task, ...]
 
     @property
+    def max_skipped(self) -> int:
+        """Unreadable samples that may be left out."""
+        return self.options.skip_bad
+
+    @property
     def n_samples(self) -> int:
         """Samples that the dataset will have, unless some are skipped."""
         return sum(task.n_samples for task in self.tasks)

@@ -7,10 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from e2eio import manifest
-from e2eio.conversion.plan import Plan, Task
 from e2eio.conversion.skipped import (
     REPORT_NAME,
     SkippedSamples,
@@ -28,11 +27,43 @@ from e2eio.errors import (
 from e2eio.manifest import Manifest, ShardEntry
 from e2eio.shards import SHARD_NAME, decode_statistics, open_shard, shard_paths
 
-__all__ = ["Target"]
+__all__ = ["ShardPlan", "ShardTask", "Target"]
 
 # A complete shard of a conversion that failed: not under a final name, but there for the next run.
 _KEPT: Final = ".kept"
 _TEMPORARY: Final = ".e2eio-tmp-"
+
+
+class ShardTask(Protocol):
+    """One shard to write, and how it is recognised."""
+
+    @property
+    def index(self) -> int:
+        """Of the shard."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that it will have, if none is skipped."""
+
+    @property
+    def shard_id(self) -> bytes:
+        """16 bytes: a digest of all that decides its bytes."""
+
+
+class ShardPlan(Protocol):
+    """All shards of a dataset."""
+
+    @property
+    def tasks(self) -> Sequence[ShardTask]:
+        """In the order of the shards."""
+
+    @property
+    def max_skipped(self) -> int:
+        """Unreadable samples that a shard may lack."""
 
 
 class Target:
@@ -94,7 +125,7 @@ class Target:
         if error is not None and self._made and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def complete(self, plan: Plan) -> Manifest | None:
+    def complete(self, plan: ShardPlan) -> Manifest | None:
         """Return the manifest if the directory holds the plan's dataset, whole; else None."""
         content = self._manifest()
         if content is None or not _same(content, plan):
@@ -105,7 +136,7 @@ class Target:
                 return None
         return content
 
-    def skipped(self, task: Task) -> tuple[SkippedSamples, ...]:
+    def skipped(self, task: ShardTask) -> tuple[SkippedSamples, ...]:
         """Return what an earlier run has left out of the task's shard, as far as it is known."""
         reports = (shard_report(self.path / task.file), self.path / REPORT_NAME)
         for report in reports:
@@ -115,7 +146,7 @@ class Target:
                 return found
         return ()
 
-    def finished(self, plan: Plan) -> list[FinishedShard]:
+    def finished(self, plan: ShardPlan) -> list[FinishedShard]:
         """Return the plan's shards that an earlier run has finished; their pixels are checked."""
         shards = []
         for task in plan.tasks:
@@ -138,7 +169,7 @@ class Target:
             )
         return shards
 
-    def refuse_foreign(self, plan: Plan, resume: bool) -> None:
+    def refuse_foreign(self, plan: ShardPlan, resume: bool) -> None:
         """Raise ShardExistsError if the directory holds anything that this plan has not written."""
         content = self._manifest()
         if content is not None and not (resume and _same(content, plan)):
@@ -176,7 +207,7 @@ class Target:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def take_back(self, tasks: Sequence[Task]) -> None:
+    def take_back(self, tasks: Sequence[ShardTask]) -> None:
         """After a failure, rename finished shards: none stays under a final name."""
         self.remove_manifest()
         for task in tasks:
@@ -197,7 +228,7 @@ class Target:
         except (ShardNotFoundError, CorruptShardError):
             return None  # the shards tell for themselves
 
-    def _entry(self, path: Path, task: Task, plan: Plan) -> ShardEntry | None:
+    def _entry(self, path: Path, task: ShardTask, plan: ShardPlan) -> ShardEntry | None:
         """Return the entry of the shard at `path` if it is the one that `task` makes."""
         entry = _entry(path, task)
         if entry is None:
@@ -205,7 +236,7 @@ class Target:
         skipped = self.skipped(task)
         n_skipped = sum(rows.n_samples for rows in skipped)
         n_bad = sum(rows.n_samples for rows in skipped if not rows.not_finite)
-        if entry.n_samples + n_skipped != task.n_samples or n_bad > plan.options.skip_bad:
+        if entry.n_samples + n_skipped != task.n_samples or n_bad > plan.max_skipped:
             return None  # the latter: it would be an error now
         return entry
 
@@ -217,7 +248,7 @@ class Target:
         )
 
 
-def _same(content: Manifest, plan: Plan) -> bool:
+def _same(content: Manifest, plan: ShardPlan) -> bool:
     ids = [shard.digest.partition("-")[2] for shard in content.shards]
     return ids == [task.shard_id.hex() for task in plan.tasks]
 
@@ -226,7 +257,7 @@ def _is_shard(name: str) -> bool:
     return SHARD_NAME.fullmatch(name.removesuffix(_KEPT)) is not None
 
 
-def _may_be(path: Path, task: Task) -> bool:
+def _may_be(path: Path, task: ShardTask) -> bool:
     """Return whether nothing says that the shard is not the task's; it may be damaged."""
     try:
         reader = open_shard(path)
@@ -235,7 +266,7 @@ def _may_be(path: Path, task: Task) -> bool:
     return reader.digest.partition("-")[2] == task.shard_id.hex()
 
 
-def _entry(path: Path, task: Task) -> ShardEntry | None:
+def _entry(path: Path, task: ShardTask) -> ShardEntry | None:
     if not _may_be(path, task):
         return None
     try:

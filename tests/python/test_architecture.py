@@ -96,6 +96,19 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "physics": {"schema", "summary"},
     "plots": {*_LOW, "dataset", "physics", "progress", "summary"},
     "page": {"physics"},
+    "reshard": {
+        *_LOW,
+        *(
+            "manifest",
+            "shards",
+            "dataset",
+            "selection",
+            "options",
+            "conversion",
+            "progress",
+            "_core",
+        ),
+    },
 }
 EVERYTHING = {"__init__", "__main__", "cli"}  # may import all of e2eio
 

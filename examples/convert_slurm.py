@@ -47,7 +47,7 @@ def make_cluster(args: argparse.Namespace) -> Any:
     """Make a cluster without workers; nothing is submitted yet."""
     if args.local:
         return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
-    from dask_jobqueue import HTCondorCluster, SLURMCluster
+    from dask_jobqueue import HTCondorCluster, SLURMCluster  # type: ignore[attr-defined]
 
     common = {
         "cores": args.cores,

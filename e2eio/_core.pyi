@@ -60,6 +60,10 @@ class ShardWriter:
         overwrite: bool,
         nonfinite: str = "keep",  # "keep" | "zero" | "skip": pixels; "skip": the sample
     ) -> None: ...
+    @staticmethod
+    def in_memory(
+        schema: Schema, shard_id: bytes, compression_level: int
+    ) -> tuple[ShardWriter, FinishedBytes]: ...
     def append(
         self,
         images: NDArray[
@@ -89,6 +93,9 @@ class ShardWriter:
         self,
     ) -> dict[str, NDArray[Any]]: ...  # keys as in dataset.json, one [C] array each
 
+class FinishedBytes:
+    def take(self) -> bytes: ...  # of the shard, once it is finished
+
 class ShardReader:
     def __init__(
         self,
@@ -96,6 +103,8 @@ class ShardReader:
         io: str = "auto",  # "auto" (E2EIO_IO, else pread) | "pread" | "uring"
         throttle: tuple[float, float] | None = None,  # bytes/s (0: no limit), s per seek
     ) -> None: ...
+    @staticmethod
+    def of_bytes(content: bytes, name: str) -> ShardReader: ...  # copies them
     @property
     def path(self) -> str: ...
     @property
@@ -128,10 +137,35 @@ class ShardReader:
 class SampleReader:
     """Samples on request, of several shards as one sequence."""
 
-    def __init__(self, readers: Sequence[ShardReader]) -> None: ...
+    def __init__(self, readers: Sequence[ShardReader | LateShard]) -> None: ...
     def read(
         self, ids: NDArray[np.int64], channels: Sequence[int], threads: int
     ) -> NDArray[np.float32]: ...  # [n, len(channels), H, W], one's own
+
+class LateShards:
+    """Shards that are made when they are touched (cpp/e2eio/pipeline/late_shards.hpp)."""
+
+    def __init__(self, schema: Schema, n_samples: Sequence[int], ahead: int) -> None: ...
+    @property
+    def n_missing(self) -> int: ...
+    def next_wanted(
+        self,
+    ) -> tuple[int, bool] | None: ...  # index, awaited; None: closed, or all is made
+    def attach(self, index: int, shard: ShardReader) -> None: ...
+    def fail(self, index: int, error: BaseException) -> None: ...
+    def put_off(self, index: int) -> None: ...
+    def wait(self, indices: Sequence[int], timeout_s: float) -> bool: ...  # all are there
+    def reader(self, index: int) -> ShardReader | None: ...
+    def close(self) -> None: ...
+
+class LateShard:
+    def __init__(self, of: LateShards, index: int) -> None: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def n_bytes(self) -> int: ...  # about, before it is there
 
 class Order:
     """Which sample stands at which place of an epoch (docs/plan.md); immutable."""
@@ -162,7 +196,7 @@ class EpochPlan:
 class Pipeline:
     def __init__(
         self,
-        readers: Sequence[ShardReader],
+        readers: Sequence[ShardReader | LateShard],
         *,
         batch_size: int,
         shuffle: bool = False,

@@ -5,26 +5,24 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from e2eio import _core, manifest
 from e2eio.distributed import share_of_cores
-from e2eio.errors import (
-    ConfigError,
-    CorruptShardError,
-    SchemaMismatchError,
-    ShardNotFoundError,
-)
-from e2eio.schema import Schema
+from e2eio.errors import ConfigError, CorruptShardError
+from e2eio.opening import check_schemas, open_parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "SampleArrays", "Samples", "join_datasets"]
+    from e2eio.importers import ImportOptions
+    from e2eio.schema import Schema
+    from e2eio.shards import ShardPart
+
+__all__ = ["Dataset", "SampleArrays", "Samples", "dataset_of", "join_datasets"]
 
 SampleArrays = dict[str, Any]
 
@@ -66,15 +64,29 @@ class Dataset:
     Thread rule: any thread. Starts none, holds one open file per shard, and works in a forked child.
     Pickles as the paths that it was given; the shards are opened and compared again.
 
+    Files of other formats (Parquet, HDF5, ...: all that :func:`e2eio.convert` reads) are a dataset too, without
+    converting them: their samples are encoded by processes of their own when they are first touched
+    (docs/direct.md). Threads that wait for these processes begin with the first sample, and end when
+    all samples are encoded or the dataset is gone.
+
     Parameters
     ----------
     source : path or sequence of paths
         A directory made by :func:`e2eio.convert` or :func:`e2eio.write`, a shard ``*.e2e``, or several
         of either, in the order of the samples. A reader of :func:`e2eio.shards.open_shard` does as well; the
-        way in which it reads is not pickled.
+        way in which it reads is not pickled. Or files of other formats, and nothing else.
+    cache : path, optional
+        Directory in which encoded samples of files of other formats are kept, for the next epoch, the
+        next program and other processes. None: in memory.
+    import_options : ImportOptions, optional
+        What files of other formats leave open: channels, shape and the rest, as :func:`e2eio.convert` takes it.
 
     Raises
     ------
+    ConfigError
+        An argument is wrong, or what the images of foreign files mean is not clear.
+    ImporterError
+        A file of another format is damaged, or not what it should be.
     ShardNotFoundError
         There is no such file, or no shard in the directory.
     CorruptShardError
@@ -95,6 +107,9 @@ class Dataset:
         | os.PathLike[str]
         | _core.ShardReader
         | Sequence[str | os.PathLike[str] | _core.ShardReader],
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        import_options: ImportOptions | None = None,
     ) -> None:
         if isinstance(source, str | os.PathLike | _core.ShardReader):
             source = [source]
@@ -105,17 +120,22 @@ class Dataset:
             each.path if isinstance(each, _core.ShardReader) else os.fspath(each)
             for each in sources
         ]
-        opened = [_open(each) for each in sources]
-        self._readers = [reader for readers, _ in opened for reader in readers]
-        _check_schemas(self._readers)
-        self._schema = Schema.from_core(self._readers[0].schema)
-        self._statistics = _merged([statistics for _, statistics in opened])
-        counts = [reader.n_samples for reader in self._readers]
-        self._source_sizes = tuple(sum(each.n_samples for each in readers) for readers, _ in opened)
+        self._cache = None if cache is None else os.fspath(cache)
+        self._import_options = import_options
+        self._take(open_parts(sources, cache, import_options))
+
+    def _take(self, parts: list[ShardPart]) -> None:
+        check_schemas(parts)
+        self._parts = parts
+        self._schema = parts[0].schema
+        self._statistics = _merged([part.statistics for part in parts])
+        counts = [count for part in parts for count in part.counts]
+        self._source_sizes = tuple(size for part in parts for size in part.source_sizes)
         self._ends = np.cumsum(np.asarray(counts, dtype=np.int64))
-        self._digest = manifest.dataset_digest(reader.digest for reader in self._readers)
+        self._digest = manifest.dataset_digest(each for part in parts for each in part.digests)
         self._columns: dict[str, NDArray[Any]] = {}
         self._sample_reader: _core.SampleReader | None = None
+        self._pid = os.getpid()  # of the sample reader
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -124,9 +144,13 @@ class Dataset:
         channels, height, width = self._schema.image.shape
         scalars = ", ".join(field.name for field in self._schema.scalars)
         return (
-            f"Dataset({len(self)} samples in {len(self._readers)} shards: "
+            f"Dataset({len(self)} samples in {len(self._ends)} shards{self._to_make()}: "
             f"{self._schema.image.name} float32 [{channels}, {height}, {width}]; {scalars})"
         )
+
+    def _to_make(self) -> str:
+        n_missing = sum(part.n_missing for part in self._parts)
+        return f", of which {n_missing} are to be made" if n_missing else ""
 
     @property
     def schema(self) -> Schema:
@@ -140,7 +164,11 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Hex digest of all shards: equal for equal samples in equal order."""
+        """Hex digest of all shards: equal for equal samples in equal order.
+
+        That of files of other formats is known before they are read in full: it comes from their sizes, footers and
+        the options, and differs from that of the converted dataset.
+        """
         return self._digest
 
     @property
@@ -154,9 +182,28 @@ class Dataset:
         return self._statistics
 
     @property
-    def readers(self) -> tuple[_core.ShardReader, ...]:
-        """The open shards, for the loader."""
-        return tuple(self._readers)
+    def readers(self) -> tuple[_core.ShardReader | _core.LateShard, ...]:
+        """The shards, for the loader; late ones come when :meth:`awaken` was called and they are touched."""
+        return tuple(reader for part in self._parts for reader in part.readers)
+
+    @property
+    def n_bytes(self) -> int:
+        """Stored size in bytes; about, for files of other formats."""
+        return sum(part.n_bytes for part in self._parts)
+
+    def awaken(self) -> None:
+        """Have the shards made that are touched and not there; to be called before samples are asked of the core."""
+        for part in self._parts:
+            part.awaken()
+
+    def path_of(self, sample: int) -> tuple[str, int]:
+        """Return the file that holds a sample, or that its shard is made from, and its number in the shard."""
+        for part in self._parts:
+            for index, count in enumerate(part.counts):
+                if sample < count:
+                    return part.path_of(index), sample
+                sample -= count
+        raise IndexError(sample)
 
     def scalars(self, name: str) -> NDArray[Any]:
         """Return a scalar field of all samples, without touching image bytes.
@@ -185,10 +232,35 @@ class Dataset:
                     f"unknown scalar field: found {name!r}; expected one of {', '.join(names)}"
                 )
             index = names.index(name)
-            column = np.concatenate([reader.column(index) for reader in self._readers])
+            column = np.concatenate([part.column(index) for part in self._parts])
             column.setflags(write=False)
             self._columns[name] = column
         return self._columns[name]
+
+    def scalars_at(self, name: str, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return a scalar field of samples whose images were read: what :meth:`scalars` has at these numbers.
+
+        Of files of other formats the rest is not read for it.
+        """
+        if name in self._columns or not any(part.n_missing for part in self._parts):
+            return self.scalars(name)[ids]
+        index = [field.name for field in self._schema.scalars].index(name)
+        values = np.empty(len(ids), self._schema.scalars[index].dtype)
+        for part, here, within in self._by_part(ids):
+            values[here] = part.scalars_at(index, within)
+        return values
+
+    def _by_part(
+        self, ids: NDArray[np.int64]
+    ) -> Iterator[tuple[ShardPart, NDArray[np.bool_], NDArray[np.int64]]]:
+        """Yield the parts that hold some of the samples, which they are, and their numbers in the part."""
+        begin = 0
+        for part in self._parts:
+            end = begin + sum(part.counts)
+            here = (ids >= begin) & (ids < end)
+            if here.any():
+                yield part, here, ids[here] - begin
+            begin = end
 
     def __getitem__(self, index: int) -> SampleArrays:
         """Return one sample: the image as float32 [C, H, W], each scalar as a numpy scalar."""
@@ -203,7 +275,7 @@ class Dataset:
         ids = np.array([self._sample_id(index) for index in indices], dtype=np.int64)
         columns: dict[str, NDArray[Any]] = {self._schema.image.name: self._decode(ids)}
         for field in self._schema.scalars:
-            columns[field.name] = self.scalars(field.name)[ids]
+            columns[field.name] = self.scalars_at(field.name, ids)
         return Samples(columns)
 
     def _sample_id(self, index: int) -> int:
@@ -220,8 +292,11 @@ class Dataset:
         return wrapped
 
     def _decode(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        if self._sample_reader is None:
-            self._sample_reader = _core.SampleReader(self._readers)
+        if self._sample_reader is None or self._pid != os.getpid():
+            self._sample_reader = _core.SampleReader(self.readers)
+            self._pid = os.getpid()
+        for part, _, within in self._by_part(ids):
+            part.wait(within)
         return self._sample_reader.read(ids, range(len(self.channels)), _threads_here())
 
     def __getstate__(self) -> dict[str, object]:
@@ -230,11 +305,19 @@ class Dataset:
             "digest": self._digest,
             "statistics": self._statistics,
             "source_sizes": self._source_sizes,
+            "cache": self._cache,
+            "import_options": self._import_options,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Dataset.__init__(self, state["sources"])
-        self._statistics = state["statistics"]
+        Dataset.__init__(
+            self,
+            state["sources"],
+            cache=state["cache"],
+            import_options=state["import_options"],
+        )
+        if state["statistics"] is not None:
+            self._statistics = state["statistics"]
         self._source_sizes = state["source_sizes"]
         if self._digest != state["digest"]:
             raise CorruptShardError(
@@ -252,6 +335,15 @@ def _threads_here() -> int:
     return share_of_cores(_core.usable_cores())
 
 
+def dataset_of(source: Any, cache: str | os.PathLike[str] | None) -> Dataset:
+    """Return the dataset that a loader was given, or given the path of."""
+    if not isinstance(source, Dataset):
+        return Dataset(source, cache=cache)
+    if cache is not None:
+        raise ConfigError(f"cache is {cache!r} with a Dataset; expected it as an argument of that")
+    return source
+
+
 def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     """Return one dataset of the samples of all, in order; of a single one, itself. Opens no file.
 
@@ -262,68 +354,17 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
-    joined = Dataset([reader for dataset in datasets for reader in dataset.readers])
-    joined._statistics = _merged([dataset.statistics for dataset in datasets])
+    joined = Dataset.__new__(Dataset)
+    joined._sources = [source for dataset in datasets for source in dataset._sources]
+    joined._cache, joined._import_options = datasets[0]._cache, datasets[0]._import_options
+    joined._take([part for dataset in datasets for part in dataset._parts])
     return joined
 
 
-_Statistics = tuple[manifest.ChannelStatistics, ...]
-_Opened = tuple[list[_core.ShardReader], _Statistics | None]
-
-
-def _merged(parts: Sequence[_Statistics | None]) -> _Statistics | None:
+def _merged(
+    parts: Sequence[tuple[manifest.ChannelStatistics, ...] | None],
+) -> tuple[manifest.ChannelStatistics, ...] | None:
     known = [part for part in parts if part is not None]
     if len(known) != len(parts):
         return None
     return known[0] if len(known) == 1 else manifest.merge_statistics(known, len(known[0]))
-
-
-def _open(source: str | os.PathLike[str] | _core.ShardReader) -> _Opened:
-    if isinstance(source, _core.ShardReader):
-        return [source], None
-    text = os.fspath(source)
-    if "://" in text:
-        raise ConfigError(
-            f"remote dataset: {text!r}: this version reads local files; copy it to a local directory"
-        )
-    path = Path(text)
-    if not path.is_dir():
-        return [_core.ShardReader(text)], None
-    if (path / manifest.FILE_NAME).exists():
-        return _open_listed(path)
-    shards = sorted(path.glob("*.e2e"))
-    if not shards:
-        raise ShardNotFoundError(
-            f"no dataset: {text}: found neither {manifest.FILE_NAME} nor *.e2e; "
-            "make one with 'e2eio convert'",
-            path=text,
-        )
-    return [_core.ShardReader(str(shard)) for shard in shards], None
-
-
-def _open_listed(directory: Path) -> _Opened:
-    listed = manifest.read(directory)
-    readers = []
-    for entry in listed.shards:
-        reader = _core.ShardReader(str(directory / entry.file))
-        if reader.digest != entry.digest or reader.n_samples != entry.n_samples:
-            raise CorruptShardError(
-                f"wrong shard: {reader.path}: found digest {reader.digest}, expected {entry.digest} "
-                f"from {manifest.FILE_NAME}; convert the dataset again",
-                path=reader.path,
-            )
-        readers.append(reader)
-    if not readers:
-        raise ShardNotFoundError(f"no dataset: {directory}: lists no shards", path=str(directory))
-    return readers, listed.statistics
-
-
-def _check_schemas(readers: Sequence[_core.ShardReader]) -> None:
-    first = Schema.from_core(readers[0].schema)
-    for reader in readers[1:]:
-        if Schema.from_core(reader.schema) != first:
-            raise SchemaMismatchError(
-                f"schemas differ: {readers[0].path} and {reader.path}; "
-                "load them as separate datasets",
-                path=reader.path,
-            )

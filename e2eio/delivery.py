@@ -13,6 +13,7 @@ from e2eio.lease import Lease, coo_arrays, wire_array
 from e2eio.options import SAMPLE_ID, checked_dtype, checked_fields
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from e2eio import _core
@@ -89,8 +90,8 @@ class BatchAssembly:
         Batches are dicts, else tuples.
     image_name : str
         The one of `fields` that the core decodes.
-    column : callable
-        Returns a scalar field of all samples, by name.
+    scalars_at : callable
+        Returns a scalar field, by name, of samples by their numbers.
     dtype, form, writable
         As in :class:`e2eio.Loader`.
     """
@@ -99,7 +100,7 @@ class BatchAssembly:
     fields: tuple[str, ...]
     as_dict: bool
     image_name: str
-    column: Callable[[str], NDArray[Any]]
+    scalars_at: Callable[[str, NDArray[np.int64]], NDArray[Any]]
     dtype: str
     form: str
     writable: bool
@@ -117,7 +118,7 @@ class BatchAssembly:
             elif name == SAMPLE_ID:
                 values[name] = self.framework.scalar(ids)
             else:
-                values[name] = self.framework.scalar(self.column(name)[ids])
+                values[name] = self.framework.scalar(self.scalars_at(name, ids))
         return values if self.as_dict else tuple(values[name] for name in self.fields)
 
     def _image(self, batch: _core.Batch, on_write: Callable[[], None]) -> Any:
@@ -150,7 +151,7 @@ def assembly_of(
         fields=checked_fields(dataset, fields),
         as_dict=fields is None,
         image_name=dataset.schema.image.name,
-        column=dataset.scalars,
+        scalars_at=dataset.scalars_at,
         dtype=dtype,
         form=form,
         writable=writable,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from e2eio import _core
-from e2eio.dataset import Dataset
+from e2eio.dataset import Dataset, dataset_of
 from e2eio.delivery import SlowWarning, WriteWarning, assembly_of
 from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
@@ -58,7 +58,7 @@ class Loader(Resumable, RankedLoader):
     Parameters
     ----------
     dataset : Dataset or path
-        What to load.
+        What to load: also files of other formats, as Parquet and HDF5 (docs/direct.md).
     batch_size : int
         Samples per batch and rank.
     shuffle : bool or "window"
@@ -124,6 +124,8 @@ class Loader(Resumable, RankedLoader):
         then compare, before the first batch and the first after a state was loaded, what they are about to load.
         Give 0 and 1 for a loader
         that one rank alone iterates, or that gives every rank all samples.
+    cache : path, optional
+        Where encoded samples of files of other formats are kept; None: in memory. As of :class:`Dataset`.
     timeout : float or None
         Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
 
@@ -176,11 +178,12 @@ class Loader(Resumable, RankedLoader):
         samples_per_epoch: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> None:
         arguments = {key: value for key, value in locals().items() if key != "self"}
-        self.dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-        self._arguments = {**arguments, "dataset": self.dataset}
+        self.dataset = dataset_of(dataset, cache)
+        self._arguments = {**arguments, "dataset": self.dataset, "cache": None}
         RankedLoader.__init__(self, rank, world_size)
         asked = OrderOptions(shuffle, seed, select, exclude, weights, samples_per_epoch)
         order = sample_order(self.dataset, asked)
@@ -287,6 +290,7 @@ class Loader(Resumable, RankedLoader):
     def begin(self, pipeline: _core.Pipeline) -> EpochProgress:
         """Start a pipeline on the next iteration; a state may have been loaded since ``iter()``."""
         self._compare_if_due()
+        self.dataset.awaken()
         return super().begin(pipeline)
 
     def _state_loaded(self) -> None:

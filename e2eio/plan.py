@@ -134,8 +134,7 @@ def _plain(dataset: Dataset, shuffle: Shuffle, n: int, key: int) -> _core.Order:
 
 
 def _extent(dataset: Dataset) -> int:
-    n_bytes = sum(reader.n_bytes for reader in dataset.readers)
-    return max(_LEAST_EXTENT, _EXTENT_BYTES * len(dataset) // max(1, n_bytes))
+    return max(_LEAST_EXTENT, _EXTENT_BYTES * len(dataset) // max(1, dataset.n_bytes))
 
 
 def _mixed(

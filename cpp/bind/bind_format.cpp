@@ -3,10 +3,13 @@
 #include "arrays.hpp"
 #include "e2eio/format/shard_reader.hpp"
 #include "e2eio/format/shard_writer.hpp"
+#include "e2eio/io/memory_sink.hpp"
+#include "e2eio/io/memory_source.hpp"
 #include "e2eio/io/open_source.hpp"
 #include "e2eio/pipeline/sample_reader.hpp"
 #include "gil.hpp"
 #include "rooms.hpp"
+#include "shard_parts.hpp"
 
 namespace e2eio::bind {
 namespace {
@@ -77,6 +80,11 @@ ShardId shard_id_of(const py::bytes& bytes) {
   std::copy_n(as_bytes(view).begin(), id.size(), id.begin());
   return id;
 }
+
+// The bytes of a shard that is written into memory.
+struct FinishedBytes {
+  std::shared_ptr<Bytes> bytes;
+};
 
 // Checks images [n, C, H, W] and one [n] array per scalar against the schema; returns n.
 py::ssize_t checked_count(const Schema& schema, const py::array& images,
@@ -197,6 +205,21 @@ py::array_t<float> decode_samples(const SharedReader& reader, const IdArray& ids
                       ids, channels, 1);
 }
 
+// A writer, and what holds the shard's bytes when it has finished.
+py::tuple writer_in_memory(const Schema& schema, const py::bytes& shard_id, int compression_level) {
+  const auto bytes = std::make_shared<Bytes>();
+  auto writer = std::make_unique<ShardWriter>(
+      std::make_unique<MemorySink>(bytes), schema,
+      WriterOptions{.shard_id = shard_id_of(shard_id), .compression_level = compression_level});
+  return py::make_tuple(py::cast(std::move(writer)), py::cast(FinishedBytes{bytes}));
+}
+
+SharedReader reader_of_bytes(const py::bytes& bytes, const py::object& name) {
+  const ByteView view = as_bytes(std::string_view(bytes));
+  return std::make_shared<ShardReader>(
+      std::make_unique<MemorySource>(Bytes(view.begin(), view.end()), file_path(name)));
+}
+
 std::optional<Throttle> throttle_of(const std::optional<std::pair<double, double>>& throttle) {
   return throttle ? std::optional(Throttle{throttle->first, throttle->second}) : std::nullopt;
 }
@@ -261,6 +284,10 @@ void register_schema(py::module_& module) {
 
 void register_format(py::module_& module) {
   register_schema(module);
+  py::class_<FinishedBytes>(module, "FinishedBytes").def("take", [](FinishedBytes& finished) {
+    const Bytes& bytes = *finished.bytes;
+    return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  });
   py::class_<ShardWriter>(module, "ShardWriter")
       .def(py::init([](const py::object& path, const Schema& schema, const py::bytes& shard_id,
                        int compression_level, bool overwrite, const std::string& nonfinite) {
@@ -271,6 +298,8 @@ void register_format(py::module_& module) {
            }),
            py::arg("path"), py::arg("schema"), py::arg("shard_id"), py::arg("compression_level"),
            py::arg("overwrite"), py::arg("nonfinite") = "keep")
+      .def_static("in_memory", &writer_in_memory, py::arg("schema"), py::arg("shard_id"),
+                  py::arg("compression_level"))
       .def("append", &append_samples, py::arg("images"), py::arg("scalars"))
       .def("complete",
            [](ShardWriter& writer) {
@@ -296,6 +325,7 @@ void register_format(py::module_& module) {
              });
            }),
            py::arg("path"), py::arg("io") = "auto", py::arg("throttle") = py::none())
+      .def_static("of_bytes", &reader_of_bytes, py::arg("content"), py::arg("name"))
       .def_property_readonly("path",
                              [](const ShardReader& reader) { return path_text(reader.path()); })
       .def_property_readonly("schema", &ShardReader::schema,
@@ -317,9 +347,8 @@ void register_format(py::module_& module) {
       .def("sample_digests", &sample_digests, py::arg("begin"), py::arg("end"))
       .def("decode", &decode_samples, py::arg("ids"), py::arg("channels"));
   py::class_<SampleReader>(module, "SampleReader")
-      .def(py::init([](const std::vector<SharedReader>& readers) {
-             return SampleReader(std::make_shared<const ShardSet>(
-                 std::vector<std::shared_ptr<const ShardReader>>(readers.begin(), readers.end())));
+      .def(py::init([](const std::vector<ShardPart>& readers) {
+             return SampleReader(shard_set_of(readers));
            }),
            py::arg("readers"))
       .def("read", &read_samples, py::arg("ids"), py::arg("channels"), py::arg("threads"));

@@ -2,6 +2,7 @@
 #include "e2eio/pipeline/batch_pipeline.hpp"
 #include "gil.hpp"
 #include "rooms.hpp"
+#include "shard_parts.hpp"
 #include "transform_specs.hpp"
 
 namespace e2eio::bind {
@@ -39,9 +40,8 @@ PageLock page_lock_at(const LockAddresses& addresses) {
           .context = reinterpret_cast<void*>(context)};
 }
 
-PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& readers,
-                             const PlanConfig& plan, bool fed,
-                             const std::vector<std::uint32_t>& channels,
+PipelineHolder make_pipeline(const std::vector<ShardPart>& readers, const PlanConfig& plan,
+                             bool fed, const std::vector<std::uint32_t>& channels,
                              const SpecTuples& transforms, std::uint64_t transform_key,
                              const std::string& dtype, const std::string& layout,
                              const std::string& form, bool writable, bool verify, int threads,
@@ -50,8 +50,7 @@ PipelineHolder make_pipeline(const std::vector<std::shared_ptr<ShardReader>>& re
   if (layout != "NCHW" && layout != "NHWC") {
     throw Error(ErrorKind::kInvalidArgument, cat("layout '", layout, "', expected NCHW or NHWC"));
   }
-  const auto shards = std::make_shared<const ShardSet>(
-      std::vector<std::shared_ptr<const ShardReader>>(readers.begin(), readers.end()));
+  const auto shards = shard_set_of(readers);
   const Schema& schema = shards->schema();
   const auto program = compile_transforms(transform_specs(transforms),
                                           {schema.height, schema.width}, channels, transform_key);
@@ -166,36 +165,35 @@ void register_batch(py::module_& module) {
 
 void register_pipeline(py::module_& module) {
   py::class_<Pipeline, PipelineHolder>(module, "Pipeline")
-      .def(py::init([](const std::vector<std::shared_ptr<ShardReader>>& readers,
-                       std::uint64_t batch_size, bool shuffle, std::uint64_t key, bool drop_last,
-                       const std::vector<std::uint32_t>& channels, const SpecTuples& transforms,
-                       std::uint64_t transform_key, const std::string& dtype,
-                       const std::string& layout, const std::string& form, bool writable,
-                       bool verify, int threads, int prefetch, bool auto_threads,
-                       bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
-                       std::uint64_t world_size, bool fed,
-                       const std::shared_ptr<const Order>& order, const LockAddresses& page_lock) {
-             const PlanConfig plan{.order = order,
-                                   .n_samples = 0,
-                                   .batch_size = batch_size,
-                                   .rank = rank,
-                                   .world_size = world_size,
-                                   .shuffle = shuffle,
-                                   .drop_last = drop_last,
-                                   .key = key};
-             return make_pipeline(readers, plan, fed, channels, transforms, transform_key, dtype,
-                                  layout, form, writable, verify, threads, prefetch, auto_threads,
-                                  auto_prefetch, memory_limit_bytes, page_lock);
-           }),
-           py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle") = false,
-           py::arg("key") = 0, py::arg("drop_last"), py::arg("channels"),
-           py::arg("transforms") = SpecTuples{}, py::arg("transform_key") = 0, py::arg("dtype"),
-           py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
-           py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
-           py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
-           py::arg("world_size"), py::arg("fed") = false,
-           py::arg("order") = std::shared_ptr<const Order>(),
-           py::arg("page_lock") = LockAddresses{})
+      .def(
+          py::init([](const std::vector<ShardPart>& readers, std::uint64_t batch_size, bool shuffle,
+                      std::uint64_t key, bool drop_last, const std::vector<std::uint32_t>& channels,
+                      const SpecTuples& transforms, std::uint64_t transform_key,
+                      const std::string& dtype, const std::string& layout, const std::string& form,
+                      bool writable, bool verify, int threads, int prefetch, bool auto_threads,
+                      bool auto_prefetch, std::uint64_t memory_limit_bytes, std::uint64_t rank,
+                      std::uint64_t world_size, bool fed, const std::shared_ptr<const Order>& order,
+                      const LockAddresses& page_lock) {
+            const PlanConfig plan{.order = order,
+                                  .n_samples = 0,
+                                  .batch_size = batch_size,
+                                  .rank = rank,
+                                  .world_size = world_size,
+                                  .shuffle = shuffle,
+                                  .drop_last = drop_last,
+                                  .key = key};
+            return make_pipeline(readers, plan, fed, channels, transforms, transform_key, dtype,
+                                 layout, form, writable, verify, threads, prefetch, auto_threads,
+                                 auto_prefetch, memory_limit_bytes, page_lock);
+          }),
+          py::arg("readers"), py::kw_only(), py::arg("batch_size"), py::arg("shuffle") = false,
+          py::arg("key") = 0, py::arg("drop_last"), py::arg("channels"),
+          py::arg("transforms") = SpecTuples{}, py::arg("transform_key") = 0, py::arg("dtype"),
+          py::arg("layout"), py::arg("form") = "dense", py::arg("writable"), py::arg("verify"),
+          py::arg("threads"), py::arg("prefetch"), py::arg("auto_threads"),
+          py::arg("auto_prefetch"), py::arg("memory_limit_bytes"), py::arg("rank"),
+          py::arg("world_size"), py::arg("fed") = false,
+          py::arg("order") = std::shared_ptr<const Order>(), py::arg("page_lock") = LockAddresses{})
       .def_property_readonly("n_batches", &Pipeline::n_batches)
       .def_property_readonly("last_batch_shape", &last_shape_of)
       .def(

@@ -1,6 +1,9 @@
 // The one translation of core errors to Python's.
 #include <cerrno>
+#include <optional>
+#include <utility>
 
+#include "arrays.hpp"
 #include "e2eio/base/error.hpp"
 #include "rooms.hpp"
 
@@ -17,6 +20,8 @@ const char* class_name(const Error& error) {
                                                     : "ShardIOError";
     case ErrorKind::kCorrupt:
       return "CorruptShardError";
+    case ErrorKind::kImport:
+      return "ImporterError";
     case ErrorKind::kUnsupported:
       return "UnsupportedFormatError";
     case ErrorKind::kDecode:
@@ -54,7 +59,38 @@ void raise(const Error& error) {
   PyErr_SetObject(type.ptr(), exception.ptr());
 }
 
+bool is_a(const py::object& exception, const char* name) {
+  return py::isinstance(exception, py::module_::import("e2eio.errors").attr(name));
+}
+
 }  // namespace
+
+Error error_of(const py::object& exception) {
+  const std::pair<const char*, ErrorKind> kinds[] = {
+      {"ConfigError", ErrorKind::kInvalidArgument},
+      {"ShardIOError", ErrorKind::kIo},
+      {"DecodeError", ErrorKind::kDecode},
+      {"CorruptShardError", ErrorKind::kCorrupt},
+      {"ImporterError", ErrorKind::kImport},
+      {"UnsupportedFormatError", ErrorKind::kUnsupported}};
+  ErrorKind kind = ErrorKind::kInternal;
+  for (const auto& [name, of] : kinds) {
+    if (is_a(exception, name)) {
+      kind = of;
+      break;
+    }
+  }
+  Where where;
+  if (is_a(exception, "E2eioError")) {
+    const py::object path = exception.attr("path");
+    const py::object sample = exception.attr("sample");
+    const py::object number = exception.attr("errno");
+    where.path = path.is_none() ? "" : file_path(path);
+    where.sample = sample.is_none() ? std::nullopt : std::optional(sample.cast<std::uint64_t>());
+    where.error_number = number.is_none() ? 0 : number.cast<int>();
+  }
+  return {kind, file_path(py::str(exception)), where};
+}
 
 void register_errors() {
   // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature is pybind11's

@@ -6,5 +6,6 @@ PYBIND11_MODULE(_core, module) {
   e2eio::bind::register_base(module);
   e2eio::bind::register_plan(module);
   e2eio::bind::register_format(module);
+  e2eio::bind::register_late(module);
   e2eio::bind::register_pipeline(module);
 }

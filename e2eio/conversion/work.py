@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from e2eio import manifest
+from e2eio import _core, manifest
 from e2eio.conversion.changes import SourceWatch
 from e2eio.conversion.plan import PlanOptions, Task
 from e2eio.conversion.reading import LeftOut, Rows, WantedRows
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio._core import ShardWriter
+    from e2eio.importers import ImageSource
 
-__all__ = ["FinishedShard", "write_shard"]
+__all__ = ["FinishedShard", "encode_shard", "write_shard"]
 
 _CHECK_SLICE: Final = 4_096  # samples decoded between two ticks
 
@@ -103,14 +104,8 @@ def write_shard(
             nonfinite={"keep": "keep", "zero": "zero"}.get(options.nan, "skip"),  # type: ignore[arg-type]
         )
         try:
-            tick(0)
-            rows = WantedRows(source, task.exclude, options.skip_bad)
             copy = _Copy(task, schema, options, writer)
-            for piece in rows.read(task.begin, task.end):
-                copy.append(piece)
-                tick(len(piece.images))
-            skipped = copy.end(rows.left_out)
-            tick(sum(rows.n_samples for rows in rows.left_out))
+            skipped = copy.read(source, tick)
             watch.require_unchanged(options)
             if options.check:
                 _require_same(task, writer.complete(), writer.sample_digests(), tick)
@@ -130,6 +125,27 @@ def write_shard(
         writer.n_zeroed + copy.n_zeroed,
         skipped,
     )
+
+
+def encode_shard(
+    task: Task, schema: Schema, options: PlanOptions, tick: Callable[[int], None]
+) -> bytes:
+    """Return the bytes of one task's shard, the same that `write_shard` gives a file.
+
+    Parameters and errors are those of `write_shard`. Nothing may be left out.
+    """
+    source = open_source(task.path, task.imports(options))
+    try:
+        watch = SourceWatch(source, task, schema)
+        writer, finished = _core.ShardWriter.in_memory(
+            schema.to_core(), task.shard_id, options.compression_level
+        )
+        _Copy(task, schema, options, writer).read(source, tick)
+        watch.require_unchanged(options)
+        writer.finish()
+    finally:
+        source.close()
+    return finished.take()
 
 
 def _require_same(
@@ -172,10 +188,23 @@ class _Copy:
         self._names = [field.name for field in schema.scalars]
         self._floats = [field.name for field in schema.scalars if field.dtype.startswith("float")]
         self._policy = options.nan
+        self._skip_bad = options.skip_bad
         self._writer = writer
         self._n_given = 0
         self._not_finite: list[LeftOut] = []
         self.n_zeroed = 0
+
+    def read(self, source: ImageSource, tick: Callable[[int], None]) -> tuple[SkippedSamples, ...]:
+        """Append all samples of the task; return what was left out, as `end`."""
+        task = self._task
+        tick(0)
+        rows = WantedRows(source, task.exclude, self._skip_bad)
+        for piece in rows.read(task.begin, task.end):
+            self.append(piece)
+            tick(len(piece.images))
+        skipped = self.end(rows.left_out)
+        tick(sum(rows.n_samples for rows in rows.left_out))
+        return skipped
 
     def append(self, rows: Rows) -> None:
         """Append samples that follow those before."""

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from e2eio import _core
 from e2eio.dali import binding
 from e2eio.dali.feed import source
 from e2eio.dali.graph import inputs
 from e2eio.dali.plugin import cached_operator, identity, read_identity
+from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, MissingDependencyError
 from e2eio.loader import Loader
 from e2eio.options import checked_flag
@@ -185,7 +187,7 @@ def _arguments(loader: Loader) -> dict[str, Any]:
     machine = ("threads", "auto_threads", "prefetch", "auto_prefetch")
     return {
         **{name: options[name] for name in (*same, *machine)},
-        "paths": [shard.path for shard in loader.dataset.readers],
+        "paths": _paths(loader.dataset),
         "shuffle": shuffle,
         "key": _signed(key),
         "transforms": [_text(spec) for spec in options["transforms"]],
@@ -195,6 +197,16 @@ def _arguments(loader: Loader) -> dict[str, Any]:
         "memory_limit": options["memory_limit_bytes"],
         "timeout": loader.timeout_s or 0.0,
     }
+
+
+def _paths(dataset: Dataset) -> list[str]:
+    paths = [each.path for each in dataset.readers if isinstance(each, _core.ShardReader)]
+    if len(paths) < len(dataset.readers):
+        raise ConfigError(
+            f"the native operator reads shards: found {dataset!r}; expected a converted dataset, or use "
+            "e2eio.dali.source"
+        )
+    return paths
 
 
 def _signed(key: int) -> int:

@@ -17,6 +17,7 @@ from e2eio.importers.source import (
     Layout,
     find_geometry,
     make_schema,
+    read_scalars,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "find_geometry",
     "make_schema",
     "open_source",
+    "read_scalars",
     "recognise_format",
 ]
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["ParquetSource"]
 
 _BATCH_BYTES: Final = 32 << 20  # decoded; larger ones are not faster
+_SCALAR_ROWS: Final = 1 << 16
 _BUFFER_BYTES: Final = 1 << 20  # of compressed pages
 _FOOTER_BYTES: Final = 1 << 16
 _AGAIN: Final = "fetch the file again"
@@ -165,6 +166,20 @@ class ParquetSource:
             row += batch.num_rows
         if row < end:
             raise self._error("too few rows", f"found {row}", f"{end}, as the footer says")
+
+    def scalar_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the scalars of all samples by name, each [n_samples]; reads no page of images."""
+        names = list(self._scalars)
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        row = 0
+        groups = range(len(self._cuts) - 1)
+        for batch in self._batches(row, groups, _SCALAR_ROWS, names) if names else ():
+            for name in names:
+                parts[name].append(self._scalar(batch.column(name), name, row))
+            row += batch.num_rows
+        return {
+            name: np.concatenate([np.empty(0, self._scalars[name]), *parts[name]]) for name in names
+        }
 
     def _batches(self, row: int, groups: range, rows: int, columns: list[str]) -> Iterator[Any]:
         try:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from e2eio.errors import ConfigError
 from e2eio.importers.jet_recipe import JetRecipe
@@ -18,11 +20,10 @@ from e2eio.presets import EDGES, PRESETS, channel_unit, find_preset, recognise, 
 from e2eio.schema import Channel, ImageField, Precision, ScalarField, Schema
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Chunk", "Geometry", "ImageSource", "ImportOptions", "Layout", "find_geometry"]
-__all__ += ["make_schema"]
+__all__ += ["ScalarSource", "make_schema", "read_scalars"]
 
 Layout = Literal["CHW", "HWC"]
 
@@ -211,6 +212,28 @@ class ImageSource(Protocol):
 
     def close(self) -> None:
         """Close the file; may be called again."""
+
+
+@runtime_checkable
+class ScalarSource(Protocol):
+    """A source that reads scalars without images; what else a source may offer."""
+
+    def scalar_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the scalars of all samples by name, each [n_samples]."""
+
+
+def read_scalars(source: ImageSource) -> dict[str, NDArray[Any]]:
+    """Return the scalars of all samples by name, each [n_samples].
+
+    Images are passed over where the source can do that, and read along where it cannot.
+    """
+    if isinstance(source, ScalarSource):
+        return source.scalar_columns()
+    parts = {field.name: [np.empty(0, field.dtype)] for field in source.schema.scalars}
+    for _, scalars in source.chunks(0, source.n_samples):
+        for name, values in parts.items():
+            values.append(np.array(scalars[name]))  # a copy: a view would hold the images
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def find_geometry(where: str, dims: Sequence[int], options: ImportOptions) -> Geometry:

@@ -13,12 +13,15 @@ from e2eio.shards.shard import (
     slice_samples,
     written_statistics,
 )
+from e2eio.shards.stored import ShardPart, StoredShards
 from e2eio.shards.writer import DatasetWriter, write
 
 __all__ = [
     "DEFAULT_SHARD_BYTES",
     "SHARD_NAME",
     "DatasetWriter",
+    "ShardPart",
+    "StoredShards",
     "decode_statistics",
     "open_shard",
     "open_writer",

@@ -264,7 +264,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
                 tracked: Any = TrackedSingle if self.num_workers == 0 else TrackedMulti
                 return tracked(self)
             self._feed = Feed(
-                self._source.dataset.readers,
+                self._source.dataset,
                 self._pipeline_options(self._source),
                 getattr(self.batch_sampler, "batch_size", None) or self.batch_size or 1,
             )

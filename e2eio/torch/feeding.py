@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from e2eio.dataset import Dataset
+
 __all__ = ["Feed"]
 
 
@@ -25,17 +27,15 @@ class Feed:
 
     Parameters
     ----------
-    readers : sequence of ShardReader
+    dataset : Dataset
     options : dict
         Of the pipeline, without batch_size, threads and prefetch.
     batch_size : int
         Expected; larger batches may come.
     """
 
-    def __init__(
-        self, readers: tuple[_core.ShardReader, ...], options: dict[str, Any], batch_size: int
-    ) -> None:
-        self._readers = readers
+    def __init__(self, dataset: Dataset, options: dict[str, Any], batch_size: int) -> None:
+        self._dataset = dataset
         self._options = options
         self._capacity = max(1, batch_size)
         self._epoch = 0
@@ -72,11 +72,13 @@ class Feed:
         if not self._running:
             self._pipeline.start_fed(self._epoch)
             self._running = True
+        self._dataset.awaken()
         self._pipeline.feed(ids)
         return self._pipeline
 
     def _make(self) -> _core.Pipeline:
-        return _core.Pipeline(self._readers, batch_size=self._capacity, fed=True, **self._options)
+        readers = self._dataset.readers
+        return _core.Pipeline(readers, batch_size=self._capacity, fed=True, **self._options)
 
     def stats(self) -> dict[str, Any]:
         """Return the pipeline's counters, also after its end; {}: nothing was put."""

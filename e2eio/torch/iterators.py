@@ -250,7 +250,7 @@ class NativeIterator(_Tracked):
             if name == self._assembly.image_name:
                 columns[name] = image
             else:
-                columns[name] = ids if name == SAMPLE_ID else self._assembly.column(name)[ids]
+                columns[name] = ids if name == SAMPLE_ID else self._assembly.scalars_at(name, ids)
         return Samples(columns, as_dict=self._assembly.as_dict)
 
     def _note_of(self, pending: _Pending) -> str:

@@ -89,11 +89,8 @@ def _range_text(numbers: range | NDArray[np.int64]) -> bytes | None:
 
 
 def _shard_of(dataset: Dataset, sample: int) -> str:
-    for reader in dataset.readers:
-        if sample < reader.n_samples:
-            return f"number {sample} in {reader.path}"
-        sample -= reader.n_samples
-    raise IndexError(sample)
+    path, number = dataset.path_of(sample)
+    return f"number {number} in {path}"
 
 
 def sample_source(dataset: object, before: SampleSource | None = None) -> SampleSource | None:

@@ -1,4 +1,4 @@
-// Errors of the core: one class, eight kinds.
+// Errors of the core: one class, nine kinds.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@ enum class ErrorKind : std::uint8_t {
   kInvalidArgument = 10,  // mend an argument
   kIo = 20,               // the system refused; `Where::error_number` says why
   kCorrupt = 30,          // bytes disagree with the format or a checksum
+  kImport = 35,           // a file in a foreign format cannot be imported
   kUnsupported = 40,      // valid, but of another version
   kDecode = 50,           // the content of a verified record breaks the format
   kStale = 60,            // a lent batch was written into

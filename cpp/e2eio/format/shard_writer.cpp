@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "e2eio/base/checksum.hpp"
+#include "e2eio/io/file_sink.hpp"
 
 namespace e2eio {
 namespace {
@@ -62,17 +63,22 @@ std::string shard_digest(std::uint32_t trailer_crc, const ShardId& shard_id) {
 }
 
 ShardWriter::ShardWriter(const std::string& path, Schema schema, const WriterOptions& options)
+    : ShardWriter(std::unique_ptr<Sink>(), std::move(schema), options) {
+  sink_ = std::make_unique<FileSink>(path, options_.overwrite);
+}
+
+ShardWriter::ShardWriter(std::unique_ptr<Sink> sink, Schema schema, const WriterOptions& options)
     : schema_(std::move(schema)),
       options_(options),
       sealer_(options.shard_id),
-      packer_(options.compression_level) {
+      packer_(options.compression_level),
+      sink_(std::move(sink)) {
   validate(schema_);
   columns_.resize(schema_.scalars.size());
   statistics_.resize(schema_.channels.size());
   for (const ScalarField& field : schema_.scalars) {
     scalar_digests_.emplace_back(field);
   }
-  sink_ = std::make_unique<FileSink>(path, options_.overwrite);
 }
 
 void ShardWriter::write(ByteView bytes) {

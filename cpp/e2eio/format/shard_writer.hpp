@@ -12,7 +12,7 @@
 #include "e2eio/format/layout.hpp"
 #include "e2eio/format/schema.hpp"
 #include "e2eio/format/statistics.hpp"
-#include "e2eio/io/file_sink.hpp"
+#include "e2eio/io/sink.hpp"
 
 namespace e2eio {
 
@@ -32,6 +32,8 @@ class ShardWriter {
  public:
   // Throws: Error(kInvalidArgument) for a bad schema or option, Error(kIo).
   ShardWriter(const std::string& path, Schema schema, const WriterOptions& options);
+  // Into any sink; `options.overwrite` is the sink's concern.
+  ShardWriter(std::unique_ptr<Sink> sink, Schema schema, const WriterOptions& options);
 
   // Adds one sample, or returns false: it was left out. `scalars` has, per scalar field, one value
   // of the field's dtype. Throws: Error(kInvalidArgument), Error(kIo).
@@ -73,7 +75,7 @@ class ShardWriter {
   WriterOptions options_;
   Sealer sealer_;
   RecordPacker packer_;
-  std::unique_ptr<FileSink> sink_;
+  std::unique_ptr<Sink> sink_;
   bool chosen_ = false;
   bool complete_ = false;
   CodeBook book_;

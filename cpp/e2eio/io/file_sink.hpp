@@ -6,27 +6,28 @@
 
 #include "e2eio/base/bytes.hpp"
 #include "e2eio/io/file_descriptor.hpp"
+#include "e2eio/io/sink.hpp"
 
 namespace e2eio {
 
 // Writes to "<path>.e2eio-tmp-<pid>-<random>" in the same directory; commit() makes it <path>.
 // Thread rule: one thread at a time. Destroyed without commit(): the temporary file is removed.
-class FileSink {
+class FileSink final : public Sink {
  public:
   // Throws: Error(kIo) if the target exists and `overwrite` is false, or the file cannot be made.
   FileSink(std::string path, bool overwrite);
   FileSink(const FileSink&) = delete;
   FileSink& operator=(const FileSink&) = delete;
-  ~FileSink();
+  ~FileSink() override;
 
   // Throws: Error(kIo), a full disk among the reasons.
-  void write(ByteView bytes);
+  void write(ByteView bytes) override;
 
   // Hands all that was written to the system: temporary_path() has it. Throws: Error(kIo).
-  void flush();
+  void flush() override;
 
   // fsync, rename, fsync of the directory. Throws: Error(kIo); then nothing is under the name.
-  void commit();
+  void commit() override;
 
   // Removes the temporary file; idempotent.
   void abort() noexcept;
@@ -34,7 +35,7 @@ class FileSink {
   [[nodiscard]] std::uint64_t n_bytes() const noexcept { return n_bytes_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   // Requires: neither commit() nor abort() was called.
-  [[nodiscard]] const std::string& temporary_path() const noexcept { return temporary_; }
+  [[nodiscard]] const std::string& temporary_path() const noexcept override { return temporary_; }
 
  private:
   std::string path_;

@@ -32,9 +32,12 @@ constexpr std::size_t kMaxUnits = 64;
 
 std::uint64_t mean_record_bytes(const ShardSet& shards) {
   // Records follow each other: the last one's end less the first one's begin is their sum.
-  const ShardReader& shard = *shards.locate(0).shard;
-  const std::uint64_t bytes = shard.record_end(shard.n_samples() - 1) - shard.record_begin(0);
-  return std::max<std::uint64_t>(1, bytes / shard.n_samples());
+  const ShardReader* const shard = shards.locate(0).shard;
+  if (shard == nullptr) {
+    return LateShards::kRecordBytes;
+  }
+  const std::uint64_t bytes = shard->record_end(shard->n_samples() - 1) - shard->record_begin(0);
+  return std::max<std::uint64_t>(1, bytes / shard->n_samples());
 }
 
 // Adds the time until it dies. Thread rule: one thread.
@@ -54,6 +57,12 @@ class Stopwatch {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+// What the first samples are read from; null: not there yet.
+const Source* first_source(const ShardSet& shards) {
+  const ShardReader* const shard = shards.n_samples() > 0 ? shards.locate(0).shard : nullptr;
+  return shard == nullptr ? nullptr : &shard->source();
+}
+
 [[noreturn]] void throw_stopped() { throw Error(ErrorKind::kInternal, "reading was stopped"); }
 
 }  // namespace
@@ -62,7 +71,7 @@ ReadAhead::ReadAhead(const ShardSet& shards, std::uint64_t batch_size,
                      const ReadAheadConfig& config)
     : shards_(&shards),
       config_(config),
-      always_waits_(shards.n_samples() > 0 && shards.locate(0).shard->source().always_waits()),
+      always_waits_(first_source(shards) != nullptr && first_source(shards)->always_waits()),
       n_readers_(static_cast<std::size_t>(std::max(0, config.readers))) {
   const std::uint64_t record_bytes = shards.n_samples() > 0 ? mean_record_bytes(shards) : 1;
   const std::uint64_t fit = std::clamp<std::uint64_t>(kUnitBytes / record_bytes, 1, kUnitSamples);
@@ -123,7 +132,8 @@ void ReadAhead::drop_units() {
 
 ReadStats ReadAhead::stats() const {
   ReadStats stats;
-  stats.kind = shards_->n_samples() > 0 ? shards_->locate(0).shard->source().kind() : "";
+  const Source* const source = first_source(*shards_);
+  stats.kind = source == nullptr ? "" : source->kind();
   stats.reads = counters_.reads;
   stats.bytes = counters_.bytes;
   stats.records = counters_.records;
@@ -201,6 +211,11 @@ void ReadAhead::run(const std::stop_token& stop) {
 void ReadAhead::begin(RecordFetcher& fetcher, std::unique_lock<std::mutex>& lock) {
   const std::uint64_t key = next_key_;
   const std::vector<std::uint64_t> ids = unit_ids(key);
+  if (!shards_->has_all(ids)) {  // a decoding thread will wait for late shards, and read
+    ++next_key_;
+    unit_done_.notify_all();
+    return;
+  }
   fetcher.set_gap(grouped_ ? kGroupGapBytes : kColdGapBytes);
   auto unit = spare_.empty() ? std::make_shared<Unit>() : spare_.back();
   unit->n_bytes = std::max(fetcher.plan(ids), unit->records.n_bytes());

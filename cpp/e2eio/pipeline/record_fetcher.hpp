@@ -52,14 +52,19 @@ class RecordFetcher {
   void set_gap(std::uint64_t gap_bytes) noexcept { gap_bytes_ = gap_bytes; }
 
   // Finds out what to read for the records of `ids` (in any order, repetitions allowed), without
-  // reading it. Returns the bytes of memory that read() will need.
+  // reading it. Returns the bytes of memory that read() will need. Requires: their shards are
+  // there.
   std::uint64_t plan(std::span<const std::uint64_t> ids);
 
   // Reads what was planned into `to`. Throws: Error(kIo), Error(kCorrupt), as Source::read.
   [[nodiscard]] Report read(FetchedRecords& to, const std::stop_token& stop);
 
+  // Waits for late shards, plans and reads. Throws: as read(); what making a shard gave.
   [[nodiscard]] Report fetch(std::span<const std::uint64_t> ids, FetchedRecords& to,
                              const std::stop_token& stop) {
+    if (!shards_->await(ids, stop)) {
+      return {.stopped = true};
+    }
     plan(ids);
     return read(to, stop);
   }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2eio.errors import ConfigError
-from e2eio.importers.source import Chunk, Geometry, ImageSource, ImportOptions
+from e2eio.importers.source import Chunk, Geometry, ImageSource, ImportOptions, read_scalars
 from e2eio.presets import scalar_unit
 from e2eio.schema import ScalarField, Schema
 
@@ -113,13 +113,18 @@ class MappedSource:
     def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
         """Yield the samples [begin, end) in order; errors as those of the format."""
         for images, scalars in self._source.chunks(begin, end):
-            columns: dict[str, NDArray[Any]] = {
-                new: scalars[old] for old, new in self._columns.items()
-            }
-            if self._label is not None:
-                name, value = self._label
-                columns[name] = np.full(len(images), value, dtype=_dtype(value))
-            yield images, columns
+            yield images, self._mapped(scalars, len(images))
+
+    def scalar_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the scalars of all samples by name, each [n_samples]."""
+        return self._mapped(read_scalars(self._source), self.n_samples)
+
+    def _mapped(self, scalars: dict[str, NDArray[Any]], n_samples: int) -> dict[str, NDArray[Any]]:
+        columns = {new: scalars[old] for old, new in self._columns.items()}
+        if self._label is not None:
+            name, value = self._label
+            columns[name] = np.full(n_samples, value, dtype=_dtype(value))
+        return columns
 
 
 def _dtype(value: float) -> str:

@@ -173,6 +173,15 @@ def test_scalars_come_without_images_and_with_them(sources: list[Path]) -> None:
     assert all(np.array_equal(columns[name], along[name]) for name in ("y", "pt"))
 
 
+def test_labels_and_names_are_the_options(sources: list[Path]) -> None:
+    options = ImportOptions(
+        shape=(2, 16, 16), channels=("a", "b"), rename=(("pt", "jet_pt"),), label=("kind", 3)
+    )
+    dataset = e2eio.Dataset(sources[0], import_options=options)
+    assert dataset.scalars("kind").tolist() == [3] * N
+    assert dataset[5]["jet_pt"] == dataset.scalars("jet_pt")[5] == 5
+
+
 def test_order_is_the_same_before_and_after(sources: list[Path], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     orders = []

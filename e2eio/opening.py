@@ -80,7 +80,7 @@ def check_schemas(parts: Sequence[ShardPart]) -> None:
 
 
 def _is_missing(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
-    return not isinstance(source, _core.ShardReader) and not os.path.lexists(source)
+    return not (isinstance(source, _core.ShardReader) or os.path.exists(source))  # noqa: PTH110 - it may hold a NUL
 
 
 def _schema_of(reader: _core.ShardReader) -> Schema:
@@ -92,6 +92,8 @@ def _is_foreign(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
         return False
     text = os.fspath(source)
     path = Path(text)
+    if "\0" in text:
+        return False  # no path at all
     if path.is_dir() and ((path / manifest.FILE_NAME).exists() or any(path.glob("*.e2e"))):
         return False
     try:

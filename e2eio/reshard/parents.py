@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2eio import manifest
+from e2eio import _core, manifest
 from e2eio.dataset import Dataset, join_datasets
 from e2eio.errors import ConfigError, E2eioError, SchemaMismatchError
 from e2eio.manifest import Manifest, Provenance, SourceEntry
@@ -47,7 +47,7 @@ class Parents:
         if not out.exists():
             return
         for path, dataset, _ in self.parts:
-            for directory in {Path(reader.path).parent for reader in dataset.readers}:
+            for directory in {Path(each.path).parent for each in _shards_of(path, dataset)}:
                 if directory.exists() and directory.samefile(out):
                     raise ConfigError(
                         f"target is a source: {out}: it holds shards of {path}; choose another directory"
@@ -128,6 +128,8 @@ def open_parents(sources: Paths) -> Parents:
     if not given:
         raise ConfigError("no dataset: found an empty list; expected at least one path")
     parts = [(os.fspath(path), Dataset(path), _manifest(path)) for path in given]
+    for path, dataset, _ in parts:
+        _shards_of(path, dataset)
     first, expected, _ = parts[0]
     for path, dataset, _ in parts:
         found = difference(dataset.schema, expected.schema)
@@ -138,6 +140,16 @@ def open_parents(sources: Paths) -> Parents:
                 path,
             )
     return Parents(join_datasets([dataset for _, dataset, _ in parts]), tuple(parts))
+
+
+def _shards_of(path: str, dataset: Dataset) -> list[_core.ShardReader]:
+    """Return the dataset's shards; raise ConfigError if it is a file of another format."""
+    shards = [each for each in dataset.readers if isinstance(each, _core.ShardReader)]
+    if len(shards) < len(dataset.readers):
+        raise ConfigError(
+            f"no dataset: {path}: found a file of another format, expected shards; convert it first"
+        )
+    return shards
 
 
 def _manifest(path: str | os.PathLike[str]) -> Manifest | None:

@@ -482,3 +482,13 @@ def test_published_files(published: Path, truth_x1: dict[str, NDArray[np.float32
     )
     for pixels, ids in loader:
         assert np.array_equal(pixels.numpy().view(np.uint32), truth_x1["X"][ids].view(np.uint32))
+
+
+def test_verbs_on_datasets_want_shards(sources: list[Path], tmp_path: Path) -> None:
+    from e2eio.reshard import merge
+
+    path = shutil.copy(sources[0], tmp_path / "BoostedTop.parquet")
+    rows = np.zeros((3, 8, 125, 125), np.float32)
+    pq.write_table(pa.table({"X_jets": list(rows.reshape(3, -1)), "m0": [1.0] * 3}), path)
+    with pytest.raises(ConfigError, match="convert it first"):
+        merge([path], tmp_path / "out")

@@ -182,9 +182,14 @@ class Dataset:
         return self._statistics
 
     @property
-    def readers(self) -> tuple[_core.ShardReader | _core.LateShard, ...]:
-        """The shards, for the loader; late ones come when :meth:`awaken` was called and they are touched."""
+    def shards(self) -> tuple[_core.ShardReader | _core.LateShard, ...]:
+        """The shards, for the core; late ones come when :meth:`awaken` was called and they are touched."""
         return tuple(reader for part in self._parts for reader in part.readers)
+
+    @property
+    def readers(self) -> tuple[_core.ShardReader, ...]:
+        """The shards that are files."""
+        return tuple(each for each in self.shards if isinstance(each, _core.ShardReader))
 
     @property
     def n_bytes(self) -> int:
@@ -293,7 +298,7 @@ class Dataset:
 
     def _decode(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         if self._sample_reader is None or self._pid != os.getpid():
-            self._sample_reader = _core.SampleReader(self.readers)
+            self._sample_reader = _core.SampleReader(self.shards)
             self._pid = os.getpid()
         for part, _, within in self._by_part(ids):
             part.wait(within)

@@ -236,7 +236,7 @@ class Loader(Resumable, RankedLoader):
         self._next = state["next"]
 
     def _make_pipeline(self) -> _core.Pipeline:
-        return _core.Pipeline(self.dataset.readers, **self._shares, **self._options)
+        return _core.Pipeline(self.dataset.shards, **self._shares, **self._options)
 
     def __len__(self) -> int:
         """Batches per epoch, equal on all ranks."""

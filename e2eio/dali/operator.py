@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from e2eio import _core
 from e2eio.dali import binding
 from e2eio.dali.feed import source
 from e2eio.dali.graph import inputs
@@ -200,8 +199,8 @@ def _arguments(loader: Loader) -> dict[str, Any]:
 
 
 def _paths(dataset: Dataset) -> list[str]:
-    paths = [each.path for each in dataset.readers if isinstance(each, _core.ShardReader)]
-    if len(paths) < len(dataset.readers):
+    paths = [each.path for each in dataset.readers]
+    if len(paths) < len(dataset.shards):
         raise ConfigError(
             f"the native operator reads shards: found {dataset!r}; expected a converted dataset, or use "
             "e2eio.dali.source"

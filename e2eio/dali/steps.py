@@ -107,7 +107,7 @@ def _check_together(loader: Loader, specs: list[SpecTuple]) -> None:
     first = 1 + max((number for _, number, *_ in decode), default=-1)
     later = [(op, first + number, *rest) for op, number, *rest in specs]
     options = {**loader.options, "transforms": [*decode, *later]}
-    _core.Pipeline(loader.dataset.readers, **options).close()
+    _core.Pipeline(loader.dataset.shards, **options).close()
 
 
 def _run(images: Any, shape: Shape, spec: SpecTuple, seed: int | None) -> tuple[Any, Shape]:

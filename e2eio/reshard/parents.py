@@ -144,8 +144,8 @@ def open_parents(sources: Paths) -> Parents:
 
 def _shards_of(path: str, dataset: Dataset) -> list[_core.ShardReader]:
     """Return the dataset's shards; raise ConfigError if it is a file of another format."""
-    shards = [each for each in dataset.readers if isinstance(each, _core.ShardReader)]
-    if len(shards) < len(dataset.readers):
+    shards = list(dataset.readers)
+    if len(shards) < len(dataset.shards):
         raise ConfigError(
             f"no dataset: {path}: found a file of another format, expected shards; convert it first"
         )

@@ -115,7 +115,7 @@ class _Run:
         self._outputs = outputs
         self._targets = targets
         self._progress = progress
-        self._reader = _core.SampleReader(dataset.readers)
+        self._reader = _core.SampleReader(dataset.shards)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._n_done = 0

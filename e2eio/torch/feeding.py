@@ -77,7 +77,7 @@ class Feed:
         return self._pipeline
 
     def _make(self) -> _core.Pipeline:
-        readers = self._dataset.readers
+        readers = self._dataset.shards
         return _core.Pipeline(readers, batch_size=self._capacity, fed=True, **self._options)
 
     def stats(self) -> dict[str, Any]:

@@ -256,8 +256,9 @@ def test_torchs_own_dataloader_with_forked_workers(
 ) -> None:
     dataset = direct(sources * 2)  # eight shards, of which four are made ahead of need
     dataset[0]  # makers are there, and wait, when the workers are forked
-    loader = torch.utils.data.DataLoader(
-        dataset, batch_size=700, num_workers=2, multiprocessing_context="fork"
+    plain: Any = dataset
+    loader: Any = torch.utils.data.DataLoader(
+        plain, batch_size=700, num_workers=2, multiprocessing_context="fork"
     )
     for number, batch in enumerate(loader):
         begin = 700 * number % len(converted)
@@ -267,7 +268,7 @@ def test_torchs_own_dataloader_with_forked_workers(
 
 
 def test_joined_datasets(sources: list[Path], converted: e2eio.Dataset) -> None:
-    parts = [direct(sources[:1]), direct(sources[1:])]
+    parts: list[Any] = [direct(sources[:1]), direct(sources[1:])]
     loader = e2eio.DataLoader(torch.utils.data.ConcatDataset(parts), batch_size=100)
     pt = torch.cat([batch["pt"] for batch in loader])
     assert np.array_equal(pt, converted.scalars("pt"))

@@ -106,8 +106,8 @@ def test_who_waits_long_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_ends_the_wait() -> None:
     exchange = StoreExchange(group.HashStore(), 1, 2)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
+        timer.start()
         compare(exchange, SAME, rank=1, world_size=2, timeout_s=25.0)
 
 

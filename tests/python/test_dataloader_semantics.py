@@ -341,8 +341,8 @@ def test_a_batch_that_takes_very_long_is_warned_about_once(
 
 def test_interrupted_waits_lose_nothing(ds: e2eio.Dataset) -> None:
     iterator = iter(e2eio.DataLoader(slow(ds, 0.7), 1, sampler=[3, 4], num_workers=1))
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         next(iterator)
     assert [numbers(batch) for batch in iterator] == [[3], [4]]
 

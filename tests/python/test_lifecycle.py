@@ -33,9 +33,11 @@ def nothing_left() -> Iterator[None]:
     """Each test leaves as many threads and files as it found."""
     torch.empty(1).random_()  # opens a file of its own when it is first needed
     gc.collect()
+    gc.freeze()  # what other tests have imported need not be looked through again and again
     threads, files = count_threads(), count_files()
     yield
     gc.collect()
+    gc.unfreeze()
     settle(threads)
     assert count_files() <= files
 
@@ -216,8 +218,8 @@ def test_ctrl_c_ends_the_wait_for_the_storage(path: Path, kind: str) -> None:
     assert main is not None
     for _ in range(2):
         timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             while True:
                 numbers(loader)
         timer.join()
@@ -230,8 +232,8 @@ def test_ctrl_c_leaves_an_iterator_that_goes_on(path: Path) -> None:
     main = threading.main_thread().ident
     assert main is not None
     timer = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
+        timer.start()  # here, as it may go off at once
         next(iterator)
     timer.join()
     assert numbers(iterator) == EVERYTHING

@@ -396,8 +396,8 @@ def test_ctrl_c_ends_the_loop_and_the_loader_goes_on(
     main = threading.main_thread().ident
     assert main is not None
     with e2eio.Loader(path, batch_size=10, fields=FIELDS) as loader:
-        threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
             while True:
                 for _ in loader:
                     time.sleep(0.001)

@@ -263,3 +263,37 @@ class Batch:
         tuple[int, int, int] | None
     ): ...  # addresses of coordinates and values, number of pixels; None: another form
     def release(self, dirty: bool) -> None: ...
+
+class ReadQueue:
+    """Reads of served shards: what the core asks for, and its server's answers."""
+
+    def __init__(self) -> None: ...
+    @property
+    def descriptor(self) -> int: ...  # can be read from while there are news; of this process
+    @property
+    def n_sources(self) -> int: ...
+    def add_source(self) -> int: ...
+    def remove_source(self, source: int) -> None: ...
+    def take(
+        self,
+    ) -> tuple[
+        list[tuple[int, int, int, int, bool]], list[int], list[int]
+    ]: ...  # (ticket, source, offset, bytes, past caches); tickets nobody waits for; sources gone
+    def complete(self, ticket: int, data: bytes, retries: int) -> None: ...
+    def fail(
+        self, ticket: int, kind: str, message: str, path: str, errno: int
+    ) -> None: ...  # kind: "io" | "corrupt"
+    def fail_source(self, source: int, kind: str, message: str, path: str, errno: int) -> None: ...
+    def close(self, message: str) -> None: ...
+
+def open_served(
+    queue: ReadQueue,
+    number: int,
+    path: str,
+    kind: str,
+    n_bytes: int,
+    merge_gap_bytes: int,
+    parts: Sequence[tuple[int, bytes]],
+    local: str = "",
+) -> ShardReader: ...
+def adopt(reader: ShardReader, path: str) -> None: ...  # reads the copy from now on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from e2eio import _core, manifest
 from e2eio.distributed import share_of_cores
 from e2eio.errors import ConfigError, CorruptShardError
 from e2eio.opening import check_schemas, open_parts
+from e2eio.remote import RemoteUrl, StorageOptions, is_url
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,9 @@ class Dataset:
     """Random access to the samples of one or several shards.
 
     Thread rule: any thread. Starts none, holds one open file per shard, and works in a forked child.
-    Pickles as the paths that it was given; the shards are opened and compared again.
+    Pickles as the paths that it was given; the shards are opened and compared again. URLs are read by one
+    thread per process, which ends with the last dataset; credentials are pickled for processes that this one
+    starts, and never else (docs/remote.md).
 
     Files of other formats (Parquet, HDF5, ...: all that :func:`e2eio.convert` reads) are a dataset too, without
     converting them: their samples are encoded by processes of their own when they are first touched
@@ -71,15 +74,18 @@ class Dataset:
 
     Parameters
     ----------
-    source : path or sequence of paths
+    source : path, URL or sequence of them
         A directory made by :func:`e2eio.convert` or :func:`e2eio.write`, a shard ``*.e2e``, or several
-        of either, in the order of the samples. A reader of :func:`e2eio.shards.open_shard` does as well; the
-        way in which it reads is not pickled. Or files of other formats, and nothing else.
+        of either, in the order of the samples; also on servers: ``https://``, ``s3://``, ``root://`` and what else
+        fsspec reads. A reader of :func:`e2eio.shards.open_shard` does as well; the way in which it reads is not
+        pickled. Or files of other formats, and nothing else.
     cache : path, optional
-        Directory in which encoded samples of files of other formats are kept, for the next epoch, the
-        next program and other processes. None: in memory.
+        Directory in which encoded samples of files of other formats, or copies of remote shards, are kept, for the
+        next epoch, the next program and other processes. None: in memory, and nowhere.
     import_options : ImportOptions, optional
         What files of other formats leave open: channels, shape and the rest, as :func:`e2eio.convert` takes it.
+    storage_options : mapping, optional
+        Arguments of fsspec's file system, for shards by URL: endpoints, credentials.
 
     Raises
     ------
@@ -89,6 +95,8 @@ class Dataset:
         A file of another format is damaged, or not what it should be.
     ShardNotFoundError
         There is no such file, or no shard in the directory.
+    ShardIOError
+        The system, or a server after some tries, refused.
     CorruptShardError
         A shard's frame is damaged, or a shard is not the one that ``dataset.json`` lists.
     SchemaMismatchError
@@ -110,19 +118,18 @@ class Dataset:
         *,
         cache: str | os.PathLike[str] | None = None,
         import_options: ImportOptions | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(source, str | os.PathLike | _core.ShardReader):
             source = [source]
         sources = list(source)
         if not sources:
             raise ConfigError("no dataset: found an empty list; expected at least one path")
-        self._sources = [
-            each.path if isinstance(each, _core.ShardReader) else os.fspath(each)
-            for each in sources
-        ]
+        self._sources = [_name_of(each) for each in sources]
         self._cache = None if cache is None else os.fspath(cache)
         self._import_options = import_options
-        self._take(open_parts(sources, cache, import_options))
+        self._storage_options = StorageOptions(storage_options)
+        self._take(open_parts(sources, cache, import_options, self._storage_options))
 
     def _take(self, parts: list[ShardPart]) -> None:
         check_schemas(parts)
@@ -312,6 +319,7 @@ class Dataset:
             "source_sizes": self._source_sizes,
             "cache": self._cache,
             "import_options": self._import_options,
+            "storage_options": self._storage_options,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -320,6 +328,7 @@ class Dataset:
             state["sources"],
             cache=state["cache"],
             import_options=state["import_options"],
+            storage_options=state["storage_options"],
         )
         if state["statistics"] is not None:
             self._statistics = state["statistics"]
@@ -362,6 +371,10 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     joined = Dataset.__new__(Dataset)
     joined._sources = [source for dataset in datasets for source in dataset._sources]
     joined._cache, joined._import_options = datasets[0]._cache, datasets[0]._import_options
+    joined._storage_options = StorageOptions()
+    for dataset in datasets:  # for copies that are unpickled
+        joined._cache = joined._cache or dataset._cache
+        joined._storage_options |= dataset._storage_options
     joined._take([part for dataset in datasets for part in dataset._parts])
     return joined
 
@@ -373,3 +386,8 @@ def _merged(
     if len(known) != len(parts):
         return None
     return known[0] if len(known) == 1 else manifest.merge_statistics(known, len(known[0]))
+
+
+def _name_of(source: str | os.PathLike[str] | _core.ShardReader) -> str:
+    name = source.path if isinstance(source, _core.ShardReader) else os.fspath(source)
+    return RemoteUrl(name) if is_url(name) else name

@@ -125,7 +125,7 @@ class Loader(Resumable, RankedLoader):
         Give 0 and 1 for a loader
         that one rank alone iterates, or that gives every rank all samples.
     cache : path, optional
-        Where encoded samples of files of other formats are kept; None: in memory. As of :class:`Dataset`.
+        Where samples of files of other formats, and copies of remote shards, are kept; None: in memory, and nowhere.
     timeout : float or None
         Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
 
@@ -371,8 +371,9 @@ class Loader(Resumable, RankedLoader):
         ``io`` is a dict of its own: ``kind`` ("pread", "uring", "throttled ..."), ``reads`` and ``bytes`` (asked of
         the storage), ``records``, ``records_per_read`` (more than 1 where neighbours were read together),
         ``records_ahead`` (read before a decoding thread asked), ``waits`` (reads that the page cache did not have),
-        ``wait_s`` (decoding threads spent on reads, added up), ``readers`` (threads that read ahead; 0 while the page
-        cache is warm), ``ahead_bytes`` and ``ahead_limit_bytes`` (read and not decoded yet, now and at most).
+        ``retries`` (of requests to servers), ``wait_s`` (decoding threads spent on reads, added up), ``readers``
+        (threads that read ahead; 0 while the page cache is warm), ``ahead_bytes`` and ``ahead_limit_bytes`` (read and
+        not decoded yet, now and at most).
         """
         return self._latest.stats()
 

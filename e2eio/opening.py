@@ -15,6 +15,7 @@ from e2eio.errors import (
     SchemaMismatchError,
     ShardNotFoundError,
 )
+from e2eio.remote import RemoteUrl, StorageOptions, is_url
 from e2eio.schema import Schema
 from e2eio.shards import StoredShards
 
@@ -33,6 +34,7 @@ def open_parts(
     sources: Sequence[str | os.PathLike[str] | _core.ShardReader],
     cache: str | os.PathLike[str] | None,
     import_options: ImportOptions | None,
+    storage_options: StorageOptions,
 ) -> list[ShardPart]:
     """Open what a dataset was told to be: paths of shards, or of files of other formats.
 
@@ -45,12 +47,17 @@ def open_parts(
     if any(foreign) or cache is not None:  # the cache may have what is not there any more
         foreign = [known or _is_missing(each) for known, each in zip(foreign, sources, strict=True)]
     if not any(foreign):
-        for name, value in (("cache", cache), ("import_options", import_options)):
+        remote = any(map(is_url, sources))
+        for name, value in (
+            ("cache", None if remote else cache),
+            ("import_options", import_options),
+        ):
             if value is not None:
                 raise ConfigError(
-                    f"{name} is {value!r} for {sources[0]!r}; expected files of other formats: shards need none"
+                    f"{name} is {value!r} for {sources[0]!r}; expected files of other formats, or URLs for cache: "
+                    "local shards need none"
                 )
-        return [StoredShards(*_open(each)) for each in sources]
+        return [StoredShards(*_open(each, cache, storage_options)) for each in sources]
     if not all(foreign):
         raise ConfigError(
             f"shards and files of other formats: found {sources[foreign.index(True)]!r} and "
@@ -80,7 +87,9 @@ def check_schemas(parts: Sequence[ShardPart]) -> None:
 
 
 def _is_missing(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
-    return not (isinstance(source, _core.ShardReader) or os.path.exists(source))  # noqa: PTH110 - it may hold a NUL
+    if isinstance(source, _core.ShardReader) or is_url(source):
+        return False
+    return not os.path.exists(source)  # noqa: PTH110 - it may hold a NUL
 
 
 def _schema_of(reader: _core.ShardReader) -> Schema:
@@ -89,6 +98,8 @@ def _schema_of(reader: _core.ShardReader) -> Schema:
 
 def _is_foreign(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
     if isinstance(source, _core.ShardReader):
+        return False
+    if is_url(source) and not _may_be_foreign(RemoteUrl(source)):
         return False
     text = os.fspath(source)
     path = Path(text)
@@ -111,14 +122,23 @@ def _is_foreign(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
     return True
 
 
-def _open(source: str | os.PathLike[str] | _core.ShardReader) -> _Opened:
+def _may_be_foreign(url: RemoteUrl) -> bool:
+    """Tell by its name, as each look into it takes a request: directories have no ending, as a rule."""
+    return "." in url.name and not url.name.endswith(".e2e")
+
+
+def _open(
+    source: str | os.PathLike[str] | _core.ShardReader,
+    cache: str | os.PathLike[str] | None,
+    storage_options: StorageOptions,
+) -> _Opened:
     if isinstance(source, _core.ShardReader):
         return [source], None
+    if is_url(source):
+        from e2eio.remote.opening import open_dataset  # brings in asyncio
+
+        return open_dataset(RemoteUrl(source), storage_options, cache)
     text = os.fspath(source)
-    if "://" in text:
-        raise ConfigError(
-            f"remote dataset: {text!r}: this version reads local files; copy it to a local directory"
-        )
     path = Path(text)
     if not path.is_dir():
         return [_core.ShardReader(text)], None

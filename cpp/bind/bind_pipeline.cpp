@@ -80,6 +80,7 @@ py::dict reads_dict(const ReadStats& reads) {
   result["records_per_read"] = reads.records_per_read();
   result["records_ahead"] = reads.records_ahead;
   result["waits"] = reads.waits;
+  result["retries"] = reads.retries;
   result["wait_s"] = reads.wait_s;
   result["readers"] = reads.readers;
   result["ahead_bytes"] = reads.ahead_bytes;

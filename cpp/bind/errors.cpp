@@ -30,6 +30,7 @@ const char* class_name(const Error& error) {
       return "StaleBatchError";
     case ErrorKind::kForked:
       return "ForkError";
+    case ErrorKind::kInterrupted:
     case ErrorKind::kInternal:
       break;
   }
@@ -50,6 +51,9 @@ py::object message_object(const std::string& message) {
 }
 
 void raise(const Error& error) {
+  if (PyErr_Occurred() != nullptr) {
+    return;  // a signal has raised, and this error comes of it
+  }
   const py::object type = py::module_::import("e2eio.errors").attr(class_name(error));
   const Where& where = error.where();
   const py::object number =

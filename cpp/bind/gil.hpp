@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "e2eio/base/interrupt.hpp"
 #include "pybind.hpp"
 
 namespace e2eio::bind {
@@ -38,10 +39,21 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
+// Whether Python has a signal that raises for the calling thread, which has given up the GIL. The
+// error stays set; bind/errors.cpp lets it be.
+inline bool signal_raises() {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const bool raises = PyErr_Occurred() != nullptr || PyErr_CheckSignals() != 0;
+  PyGILState_Release(state);
+  return raises;
+}
+
 // Arguments are converted before, results after: `call` touches no Python object.
 template <typename Call>
 decltype(auto) without_gil(Call&& call) {
   const WithoutGil released;
+  // Signals are for the first thread of a process.
+  const InterruptScope scope(::gettid() == ::getpid() ? &signal_raises : nullptr);
   return std::forward<Call>(call)();
 }
 

@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, module) {
   e2eio::bind::register_plan(module);
   e2eio::bind::register_format(module);
   e2eio::bind::register_late(module);
+  e2eio::bind::register_remote(module);
   e2eio::bind::register_pipeline(module);
 }

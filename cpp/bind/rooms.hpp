@@ -13,6 +13,7 @@ void register_base(py::module_& module);
 void register_plan(py::module_& module);
 void register_format(py::module_& module);
 void register_late(py::module_& module);
+void register_remote(py::module_& module);
 void register_pipeline(py::module_& module);
 
 }  // namespace e2eio::bind

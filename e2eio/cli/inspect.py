@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from e2eio.errors import CorruptShardError, ShardNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from e2eio._core import ShardReader
     from e2eio.manifest import ChannelStatistics, Manifest
+    from e2eio.remote import RemoteUrl
     from e2eio.schema import Schema
 
 __all__ = ["add_parser", "run"]
@@ -71,7 +74,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Print what is at the path."""
-    content = _read(Path(args.path))
+    content = _read(args.path)
     if args.html is not None:
         _write_page(content, args)
         print(args.html)
@@ -103,19 +106,32 @@ def _write_page(content: _Content, args: argparse.Namespace) -> None:
     )
 
 
-def _read(path: Path) -> _Content:
+def _places(name: str) -> tuple[Manifest | None, Sequence[Path | RemoteUrl]]:
     from e2eio import manifest
-    from e2eio.schema import Schema
-    from e2eio.shards import decode_statistics, open_shard, shard_paths
+    from e2eio.remote import RemoteUrl, is_url
+    from e2eio.shards import shard_paths
 
-    listed: Manifest | None = None
-    paths = [path]
-    if path.is_dir():
-        if (path / manifest.FILE_NAME).exists():
-            listed = manifest.read(path)
-            paths = [path / shard.file for shard in listed.shards]
-        else:
-            paths = shard_paths(path)
+    if is_url(name):
+        from e2eio.remote.opening import shard_urls
+
+        return shard_urls(RemoteUrl(name))
+    path = Path(name)
+    if not path.is_dir():
+        return None, [path]
+    if not (path / manifest.FILE_NAME).exists():
+        return None, shard_paths(path)
+    listed = manifest.read(path)
+    return listed, [path / shard.file for shard in listed.shards]
+
+
+def _read(name: str) -> _Content:
+    from e2eio import manifest
+    from e2eio.remote import public_url
+    from e2eio.schema import Schema
+    from e2eio.shards import decode_statistics, open_shard
+
+    listed, paths = _places(name)
+    path = public_url(name)
     if not paths:
         raise ShardNotFoundError(
             f"no dataset: {path}: found neither {manifest.FILE_NAME} nor *.e2e; "

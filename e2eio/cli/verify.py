@@ -12,9 +12,12 @@ from e2eio.cli.verify_physics import Judged, judge
 from e2eio.errors import CorruptShardError, E2eioError, ShardNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from e2eio._core import ShardReader
     from e2eio.manifest import Manifest
     from e2eio.progress import Progress
+    from e2eio.remote import RemoteUrl
 
 __all__ = ["add_parser", "run"]
 
@@ -90,13 +93,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from e2eio.options import at_least
     from e2eio.progress import make_progress
+    from e2eio.remote import public_url
 
     if args.limit is not None:
         at_least(1, "--limit", args.limit)
     report = _Report()
-    shards: list[Path] = []
+    shards: list[Path | RemoteUrl] = []
     for path in args.paths:
-        shards += _shards(Path(path), report)
+        shards += _shards(path, report)
     readers = [reader for reader in (_open(path, report) for path in shards) if reader is not None]
     with make_progress(not args.quiet, verb="verified") as progress:
         progress.start(sum(reader.n_samples for reader in readers))
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     _print(report, args.json)
     if not report.ok:
         raise CorruptShardError(
-            f"verification failed: {', '.join(args.paths)}: found {len(report.bad_records)} bad "
+            f"verification failed: {', '.join(map(public_url, args.paths))}: found {len(report.bad_records)} bad "
             f"records and {len(report.problems)} other problems in {report.n_shards} shard(s), "
             "expected none; convert again or restore the files"
         )
@@ -142,11 +146,18 @@ def _print(report: _Report, as_json: bool) -> None:
         print("\n".join(judged.lines()))
 
 
-def _shards(path: Path, report: _Report) -> list[Path]:
+def _shards(name: str, report: _Report) -> Sequence[Path | RemoteUrl]:
     """Return the shards to check, and report where a directory is not what its manifest says."""
     from e2eio import manifest
+    from e2eio.remote import RemoteUrl, is_url
     from e2eio.shards import shard_paths
 
+    if is_url(name):
+        from e2eio.remote.opening import shard_urls
+
+        listed_there, urls = shard_urls(RemoteUrl(name))
+        return urls if listed_there is None else _compare(urls, listed_there, report)
+    path = Path(name)
     if not path.exists():
         raise ShardNotFoundError(
             f"no such file: {path}: expected a dataset directory or a shard; check the path",
@@ -168,14 +179,15 @@ def _shards(path: Path, report: _Report) -> list[Path]:
     except CorruptShardError as error:
         report.problems.append(str(error))
         return there
-    return _compare(path, listed, report)
+    return _compare([path / entry.file for entry in listed.shards], listed, report)
 
 
-def _compare(path: Path, listed: Manifest, report: _Report) -> list[Path]:
+def _compare(
+    paths: Sequence[Path | RemoteUrl], listed: Manifest, report: _Report
+) -> Sequence[Path | RemoteUrl]:
     from e2eio.schema import Schema
     from e2eio.shards import open_shard
 
-    paths = [path / entry.file for entry in listed.shards]
     for entry, shard in zip(listed.shards, paths, strict=True):
         try:
             reader = open_shard(shard)
@@ -194,7 +206,7 @@ def _compare(path: Path, listed: Manifest, report: _Report) -> list[Path]:
     return paths
 
 
-def _open(path: Path, report: _Report) -> ShardReader | None:
+def _open(path: Path | RemoteUrl, report: _Report) -> ShardReader | None:
     from e2eio.shards import open_shard
 
     report.n_shards += 1

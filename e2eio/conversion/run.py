@@ -19,6 +19,7 @@ from e2eio.errors import ImporterError
 from e2eio.importers import Layout
 from e2eio.manifest import Manifest, Provenance, SourceEntry
 from e2eio.progress import Progress, make_progress
+from e2eio.remote import refuse_remote_target
 from e2eio.schema import Precision
 from e2eio.shards import DEFAULT_SHARD_BYTES
 
@@ -167,6 +168,7 @@ def convert(
     --------
     >>> convert("BoostedTop_x1_fixed_0.snappy.parquet", "data/top")  # doctest: +SKIP
     """
+    refuse_remote_target(out)
     options = make_options(
         preset=preset,
         shape=shape,

@@ -13,6 +13,7 @@ from e2eio.conversion.plan import Label, SourceFile
 from e2eio.errors import ConfigError, ImporterError, SchemaMismatchError
 from e2eio.importers import ImportOptions, open_source, recognise_format
 from e2eio.importers.files import first_bytes, system_error
+from e2eio.remote import RemoteUrl, is_url
 from e2eio.schema import Schema
 
 __all__ = ["Sources", "common_schema", "expand", "labels_of", "read_source"]
@@ -72,7 +73,7 @@ def expand(
         A directory holds an empty file.
     """
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    names = [os.fspath(source) for source in given]
+    names = [RemoteUrl(source) if is_url(source) else os.fspath(source) for source in given]
     if labels is not None and len(labels) != len(names):
         raise ConfigError(
             f"wrong number of labels: found {len(labels)} for {len(names)} sources, expected one "
@@ -99,6 +100,7 @@ def _listed(name: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"no list of files: {path}: found {error}, expected a text") from None
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    names = [RemoteUrl(each) if is_url(each) else each for each in names]
     if not names:
         raise ConfigError(f"empty list of files: {path}: expected a path on each line")
     return names

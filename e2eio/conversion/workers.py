@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from e2eio.errors import E2eioError, ImporterError, InternalError
+from e2eio.remote import KnownUrls
 
 __all__ = [
     "Job",
@@ -152,7 +153,7 @@ def _start() -> _Worker:
     context = multiprocessing.get_context("spawn")  # a fork would inherit Arrow's threads
     ours, theirs = context.Pipe()
     with theirs, interrupts_blocked(), main_hidden():
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, KnownUrls()), daemon=True)
         process.start()
     return _Worker(process, ours)
 
@@ -220,8 +221,8 @@ def main_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _serve(pipe: Connection) -> None:
-    """Do jobs until the pipe ends."""
+def _serve(pipe: Connection, _: KnownUrls) -> None:
+    """Do jobs until the pipe ends. The credentials in URLs have come with the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def tick(n_samples: int) -> None:

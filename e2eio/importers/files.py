@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from e2eio.errors import E2eioError, ImporterError, ShardIOError, ShardNotFoundError
+from e2eio.remote import RemoteUrl, is_url
 
 __all__ = ["first_bytes", "open_binary", "system_error"]
 
 
 def open_binary(path: str) -> BinaryIO:
-    """Open a file for reading; the stream can seek.
+    """Open a file, or the URL of one, for reading; the stream can seek.
 
     Raises
     ------
@@ -20,6 +21,10 @@ def open_binary(path: str) -> BinaryIO:
     ImporterError
         It is a directory.
     """
+    if is_url(path):
+        from e2eio.remote.stream import open_stream  # brings in asyncio
+
+        return cast("BinaryIO", open_stream(RemoteUrl(path)))
     try:
         return open(path, "rb")  # noqa: PTH123 - the name is reported as given
     except OSError as error:
@@ -37,6 +42,8 @@ def first_bytes(path: str, n_bytes: int) -> bytes:
 
 def system_error(path: str, error: OSError) -> E2eioError:
     """Return this package's error for one of the system's."""
+    if isinstance(error, E2eioError):
+        return error
     if isinstance(error, IsADirectoryError):
         return ImporterError(
             f"no file: {path}: found a directory, expected a file of images; name the files in it",

@@ -24,6 +24,7 @@ from e2eio.errors import (
 from e2eio.importers.files import open_binary, system_error
 from e2eio.importers.source import Chunk, Geometry, ImportOptions, find_geometry, make_schema
 from e2eio.presets import IMAGE_COLUMNS
+from e2eio.remote import is_url
 from e2eio.schema import DTYPES
 
 try:
@@ -301,7 +302,7 @@ def _open(path: str) -> tuple[Any, int, bytes]:
         )
     try:
         file = pq.ParquetFile(
-            path,
+            open_binary(path) if is_url(path) else path,
             memory_map=False,
             buffer_size=_BUFFER_BYTES,
             pre_buffer=False,

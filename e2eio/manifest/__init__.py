@@ -13,7 +13,7 @@ from e2eio.manifest.content import (
     dataset_digest,
     merge_statistics,
 )
-from e2eio.manifest.file import FILE_NAME, io_error, read, write
+from e2eio.manifest.file import FILE_NAME, io_error, parse, read, write
 from e2eio.manifest.identity import content_digest, join_contents
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "io_error",
     "join_contents",
     "merge_statistics",
+    "parse",
     "read",
     "write",
 ]

@@ -27,7 +27,7 @@ from e2eio.manifest.content import (
 )
 from e2eio.schema import Schema
 
-__all__ = ["FILE_NAME", "io_error", "read", "write"]
+__all__ = ["FILE_NAME", "io_error", "parse", "read", "write"]
 
 FILE_NAME: Final = "dataset.json"
 _MAX_BYTES: Final = 1 << 28
@@ -98,13 +98,18 @@ def read(directory: str | os.PathLike[str]) -> Manifest:
     return _from_json(path, _parse(path, data))
 
 
-def _corrupt(path: Path, text: str) -> CorruptShardError:
+def parse(name: str, data: bytes) -> Manifest:
+    """Check the content of a ``dataset.json``, `name` in messages; errors are those of :func:`read`."""
+    return _from_json(name, _parse(name, data))
+
+
+def _corrupt(path: Path | str, text: str) -> CorruptShardError:
     return CorruptShardError(
         f"corrupt manifest: {path}: {text}; convert again or restore the file", str(path)
     )
 
 
-def _parse(path: Path, data: bytes) -> dict[str, object]:
+def _parse(path: Path | str, data: bytes) -> dict[str, object]:
     def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -129,7 +134,7 @@ def _parse(path: Path, data: bytes) -> dict[str, object]:
     return value
 
 
-def _check_depth(path: Path, value: object) -> None:
+def _check_depth(path: Path | str, value: object) -> None:
     level: list[object] = [value]
     for _ in range(_MAX_DEPTH):
         inner: list[object] = []
@@ -144,7 +149,7 @@ def _check_depth(path: Path, value: object) -> None:
     raise _corrupt(path, f"found more than {_MAX_DEPTH} levels, expected fewer")
 
 
-def _from_json(path: Path, top: dict[str, object]) -> Manifest:
+def _from_json(path: Path | str, top: dict[str, object]) -> Manifest:
     if top.get("format") != FORMAT:
         raise _corrupt(path, f"found format {top.get('format')!r}, expected {FORMAT!r}")
     version = top.get("version")

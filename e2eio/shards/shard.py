@@ -11,6 +11,7 @@ import numpy as np
 
 from e2eio import _core, manifest
 from e2eio.manifest import ChannelStatistics
+from e2eio.remote import RemoteUrl, StorageOptions, is_url
 from e2eio.schema import Schema
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def open_shard(
     Parameters
     ----------
     path : path
-        A file ``*.e2e``.
+        A file ``*.e2e``, or the URL of one, which `io` and `throttle` do not concern.
     io : {"auto", "pread", "uring"}
         How it is read. "auto": as the environment variable ``E2EIO_IO`` says, else by pread. "uring" is pread
         where the kernel refuses io_uring, or the build has none; the reader's ``io`` tells.
@@ -91,6 +92,10 @@ def open_shard(
     >>> slow = open_shard("data/top/shard-00000.e2e", throttle=(100e6, 0.005))  # doctest: +SKIP
     >>> loader = e2eio.Loader(e2eio.Dataset([slow]), batch_size=64)  # doctest: +SKIP
     """
+    if is_url(path):
+        from e2eio.remote.opening import open_shard as open_remote  # brings in asyncio
+
+        return open_remote(RemoteUrl(path), StorageOptions())
     return _core.ShardReader(os.fspath(path), io, throttle)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from e2eio import _core, manifest
 from e2eio.errors import ConfigError, ShardExistsError
 from e2eio.manifest import ChannelStatistics, Manifest, Provenance, ShardEntry
+from e2eio.remote import refuse_remote_target
 from e2eio.schema import Precision, ScalarField, Schema
 from e2eio.shards.shard import (
     DEFAULT_SHARD_BYTES,
@@ -82,6 +83,7 @@ class DatasetWriter:
             )
         if precision is not None:
             schema = replace(schema, image=replace(schema.image, precision=precision))
+        refuse_remote_target(out)
         self._out = Path(out)
         self._schema = schema
         self._shard_bytes = shard_bytes

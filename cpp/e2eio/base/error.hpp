@@ -19,6 +19,7 @@ enum class ErrorKind : std::uint8_t {
   kDecode = 50,           // the content of a verified record breaks the format
   kStale = 60,            // a lent batch was written into
   kForked = 70,           // a forked child used what belongs to threads of its parent
+  kInterrupted = 80,      // a wait was given up because the caller was told to (Ctrl-C)
   kInternal = 90,         // a bug in e2eio
 };
 

@@ -16,6 +16,8 @@ namespace {
 // samples takes the memory of its offsets and no more.
 constexpr std::size_t kSizesPerPiece = std::size_t{64} << 10U;
 
+ByteView payload_of(ByteView record) { return record.subspan(layout::kRecordCrcBytes); }
+
 }  // namespace
 
 ShardReader::ShardReader(std::unique_ptr<Source> source) : source_(std::move(source)) { open(); }
@@ -175,7 +177,11 @@ Bytes ShardReader::section(std::uint32_t kind, std::uint64_t max_bytes) const {
     throw Error(ErrorKind::kCorrupt, cat("section ", kind, " is missing or over its limit"));
   }
   Bytes bytes = read_bytes(entry->offset_bytes, entry->n_bytes);
-  require_crc(*entry, sealer_.seal(layout::section_seal(kind), bytes));
+  std::uint32_t crc = sealer_.seal(layout::section_seal(kind), bytes);
+  if (crc != entry->crc && source_->read_again(entry->offset_bytes, bytes)) {
+    crc = sealer_.seal(layout::section_seal(kind), bytes);
+  }
+  require_crc(*entry, crc);
   return bytes;
 }
 
@@ -215,22 +221,27 @@ ByteView ShardReader::read_records(std::uint64_t first, std::uint64_t last, Byte
   return bytes;
 }
 
+bool ShardReader::is_whole(std::uint64_t sample, ByteView record) const {
+  return sealer_.seal(sample, payload_of(record)) == load<std::uint32_t>(record.data());
+}
+
 void ShardReader::decode(std::uint64_t sample, ByteView record,
                          std::span<const std::uint32_t> wanted, bool verify, ImageDecoder& decoder,
                          DecodedImage& image) const {
-  const ByteView payload = record.subspan(layout::kRecordCrcBytes);
   ErrorKind kind = ErrorKind::kCorrupt;
+  Bytes again;
   try {
-    if (verify) {
-      const auto expected = load<std::uint32_t>(record.data());
-      const std::uint32_t crc = sealer_.seal(sample, payload);
-      if (crc != expected) {
+    if (verify && !is_whole(sample, record)) {
+      again.assign(record.begin(), record.end());
+      if (!source_->read_again(record_begin(sample), again) || !is_whole(sample, again)) {
         throw Error(ErrorKind::kCorrupt,
-                    cat("crc32c ", hex32(crc), ", expected ", hex32(expected)));
+                    cat("crc32c ", hex32(sealer_.seal(sample, payload_of(record))), ", expected ",
+                        hex32(load<std::uint32_t>(record.data()))));
       }
+      record = again;
     }
     kind = ErrorKind::kDecode;
-    decoder.decode(payload, book_ ? &*book_ : nullptr, wanted, image);
+    decoder.decode(payload_of(record), book_ ? &*book_ : nullptr, wanted, image);
   } catch (const Error& error) {
     throw Error(
         kind,

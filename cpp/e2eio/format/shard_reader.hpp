@@ -66,6 +66,7 @@ class ShardReader {
   void read_sizes(const layout::Trailer& trailer);
   void require_crc(const layout::SectionEntry& entry, std::uint32_t crc) const;
   [[nodiscard]] Bytes read_bytes(std::uint64_t offset_bytes, std::uint64_t n_bytes) const;
+  [[nodiscard]] bool is_whole(std::uint64_t sample, ByteView record) const;
   [[nodiscard]] const layout::SectionEntry* find(std::uint32_t kind) const noexcept;
   [[nodiscard]] Bytes section(std::uint32_t kind, std::uint64_t max_bytes) const;
   [[noreturn]] void refuse(const Error& error, std::uint64_t offset_bytes) const;

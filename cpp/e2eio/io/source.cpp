@@ -13,6 +13,10 @@ ReadReport Source::read_many(std::span<const ReadRequest> requests,
   return {.n_waited = always_waits() ? requests.size() : 0};
 }
 
+bool Source::read_again(std::uint64_t /*offset_bytes*/, std::span<std::byte> /*to*/) const {
+  return false;
+}
+
 void Source::advise(std::uint64_t /*offset_bytes*/, std::uint64_t /*n_bytes*/,
                     Advice /*advice*/) const noexcept {}
 

@@ -17,8 +17,9 @@ struct ReadRequest {
 
 // How a batch of reads went.
 struct ReadReport {
-  std::size_t n_waited = 0;  // reads whose bytes were not at hand: the storage was waited for
-  bool stopped = false;      // the stop was asked for before all was read; `to` is undefined
+  std::size_t n_waited = 0;   // reads whose bytes were not at hand: the storage was waited for
+  std::size_t n_retries = 0;  // reads that were tried again, and how often
+  bool stopped = false;       // the stop was asked for before all was read; `to` is undefined
 };
 
 // What will become of a range of bytes; the system may take no notice.
@@ -47,12 +48,19 @@ class Source {
   virtual ReadReport read_many(std::span<const ReadRequest> requests,
                                const std::stop_token& stop) const;
 
+  // Reads bytes whose checksum is wrong once more, past all caches of the source's own. False:
+  // there is no other place to have them from. Throws: as read().
+  [[nodiscard]] virtual bool read_again(std::uint64_t offset_bytes, std::span<std::byte> to) const;
+
   // Bytes [offset_bytes, offset_bytes + n_bytes); n_bytes 0: to the end.
   virtual void advise(std::uint64_t offset_bytes, std::uint64_t n_bytes,
                       Advice advice) const noexcept;
 
   // True if every read waits for the storage: no page cache lies between.
   [[nodiscard]] virtual bool always_waits() const noexcept { return false; }
+
+  // Bytes that are better read for nothing than in another read; 0: as on a local disk.
+  [[nodiscard]] virtual std::uint64_t merge_gap_bytes() const noexcept { return 0; }
 
   [[nodiscard]] virtual std::uint64_t n_bytes() const noexcept = 0;
 

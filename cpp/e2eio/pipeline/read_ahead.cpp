@@ -1,11 +1,11 @@
 #include "e2eio/pipeline/read_ahead.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <system_error>
 #include <utility>
 
 #include "e2eio/base/error.hpp"
+#include "e2eio/pipeline/stopwatch.hpp"
 
 namespace e2eio {
 namespace {
@@ -39,23 +39,6 @@ std::uint64_t mean_record_bytes(const ShardSet& shards) {
   const std::uint64_t bytes = shard->record_end(shard->n_samples() - 1) - shard->record_begin(0);
   return std::max<std::uint64_t>(1, bytes / shard->n_samples());
 }
-
-// Adds the time until it dies. Thread rule: one thread.
-class Stopwatch {
- public:
-  explicit Stopwatch(std::atomic<std::uint64_t>& nanoseconds) : nanoseconds_(&nanoseconds) {}
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() {
-    const auto passed = std::chrono::steady_clock::now() - begin_;
-    *nanoseconds_ += static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(passed).count());
-  }
-
- private:
-  std::atomic<std::uint64_t>* nanoseconds_;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 // What the first samples are read from; null: not there yet.
 const Source* first_source(const ShardSet& shards) {
@@ -139,6 +122,7 @@ ReadStats ReadAhead::stats() const {
   stats.records = counters_.records;
   stats.records_ahead = counters_.records_ahead;
   stats.waits = counters_.waits;
+  stats.retries = counters_.retries;
   stats.wait_s = static_cast<double>(counters_.wait_ns.load()) * 1e-9;
   const std::lock_guard lock(mutex_);
   stats.readers = readers_.size();
@@ -155,6 +139,7 @@ void ReadAhead::note(const RecordFetcher::Report& report, bool ahead) {
   add(counters_.bytes, report.n_bytes);
   add(counters_.records, report.n_records);
   add(counters_.waits, report.n_waited);
+  add(counters_.retries, report.n_retries);
   if (ahead) {
     add(counters_.records_ahead, report.n_records);
   }

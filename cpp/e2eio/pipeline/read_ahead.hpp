@@ -39,6 +39,7 @@ struct ReadStats {
   std::uint64_t records = 0;        // that these bytes were read for
   std::uint64_t records_ahead = 0;  // of these: by reader threads
   std::uint64_t waits = 0;          // reads that the page cache did not have
+  std::uint64_t retries = 0;        // of reads that a server has failed at first
   double wait_s = 0;              // decoding threads spent reading or waiting for reads, all added
   std::uint64_t readers = 0;      // reader threads that exist
   std::uint64_t ahead_bytes = 0;  // held by units read ahead, now
@@ -86,7 +87,7 @@ class ReadAhead {
     bool done = false;
   };
   struct Counters {  // no lock: every claim adds to them
-    std::atomic<std::uint64_t> reads, bytes, records, records_ahead, waits, wait_ns;
+    std::atomic<std::uint64_t> reads, bytes, records, records_ahead, waits, retries, wait_ns;
   };
 
   void run(const std::stop_token& stop);

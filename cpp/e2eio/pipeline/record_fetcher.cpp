@@ -45,7 +45,8 @@ std::uint64_t RecordFetcher::plan(std::span<const std::uint64_t> ids) {
     const std::uint64_t begin = begin_of(places_[i]);
     const std::uint64_t end = end_of(places_[i]);
     Extent* const last = extents_.empty() ? nullptr : &extents_.back();
-    if (last != nullptr && last->source == source && begin <= last->end + gap_bytes_ &&
+    if (last != nullptr && last->source == source &&
+        begin <= last->end + std::max(gap_bytes_, source->merge_gap_bytes()) &&
         end - last->begin <= kMaxReadBytes) {
       n_bytes_ += std::max(end, last->end) - last->end;
       last->end = std::max(end, last->end);
@@ -69,6 +70,7 @@ void RecordFetcher::read_extents(Bytes& buffer, const std::stop_token& stop, Rep
     }
     const ReadReport done = source->read_many(requests_, stop);
     report.n_waited += done.n_waited;
+    report.n_retries += done.n_retries;
     report.stopped = done.stopped;
   }
 }

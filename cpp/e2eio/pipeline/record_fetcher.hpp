@@ -40,11 +40,12 @@ class RecordFetcher {
     std::uint64_t n_reads = 0;
     std::uint64_t n_bytes = 0;   // read, those of the gaps too
     std::uint64_t n_waited = 0;  // reads that waited for the storage
-    bool stopped = false;        // the records are not there
+    std::uint64_t n_retries = 0;
+    bool stopped = false;  // the records are not there
   };
 
   // Records of a shard that lie at most `gap_bytes` apart are read together, with what lies
-  // between.
+  // between; where a read is dear, what lies further apart too (Source::merge_gap_bytes).
   RecordFetcher(const ShardSet& shards, std::uint64_t gap_bytes)
       : shards_(&shards), gap_bytes_(gap_bytes) {}
 

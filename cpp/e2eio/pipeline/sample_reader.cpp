@@ -7,8 +7,10 @@
 #include <atomic>
 #include <exception>
 #include <numeric>
+#include <stop_token>
 #include <thread>
 
+#include "e2eio/base/error.hpp"
 #include "e2eio/kernels/kernel_set.hpp"
 #include "e2eio/pipeline/record_fetcher.hpp"
 #include "e2eio/pipeline/sample_decoder.hpp"
@@ -31,6 +33,7 @@ struct Request {
   std::byte* zeroed;
   std::vector<std::exception_ptr> errors;  // of each run
   std::atomic<std::size_t> n_claimed{0};
+  std::stop_source stop = {};  // one was interrupted: the others wait no longer
 };
 
 void decode_run(Request& request, std::size_t first, RecordFetcher& fetcher,
@@ -40,7 +43,9 @@ void decode_run(Request& request, std::size_t first, RecordFetcher& fetcher,
   for (std::size_t i = 0; i < n; ++i) {
     ids[i] = request.ids[request.order[first + i]];
   }
-  static_cast<void>(fetcher.fetch(ids, fetched, std::stop_token()));
+  if (fetcher.fetch(ids, fetched, request.stop.get_token()).stopped) {
+    throw Error(ErrorKind::kInterrupted, "reading was interrupted");
+  }
   for (std::size_t i = 0; i < n; ++i) {
     decoder.fill_zeroed(request.zeroed + request.order[first + i] * request.geometry.sample_bytes(),
                         fetched.all()[i]);
@@ -56,6 +61,12 @@ void work(Request& request) {
        run = request.n_claimed++) {
     try {
       decode_run(request, run * kRun, fetcher, fetched, decoder);
+    } catch (const Error& error) {
+      request.errors[run] = std::current_exception();
+      if (error.kind() == ErrorKind::kInterrupted) {
+        request.stop.request_stop();
+        return;
+      }
     } catch (...) {
       request.errors[run] = std::current_exception();
     }

@@ -1,3 +1,4 @@
+// Time that is spent somewhere, added up over threads.
 #pragma once
 
 #include <atomic>

@@ -13,11 +13,29 @@ from e2eio.errors import ConfigError
 __all__ = ["Batches", "iterator"]
 
 
-class Batches(Iterator[Any]):
+class _Epoch(Iterator[Any]):
+    """What a loop goes over. Without close(): a generator that delegates to it is closed alone, not the loader with it."""
+
+    def __init__(self, batches: Batches, number: int) -> None:
+        self._batches = batches
+        self._number = number
+        self._over = False
+
+    def __next__(self) -> Any:
+        if self._over:
+            raise StopIteration
+        try:
+            return self._batches._next_of(self._number)
+        except StopIteration:
+            self._over = True
+            raise
+
+
+class Batches:
     """Iterates over the batches of a pipeline that begins with a loader, one epoch after the other.
 
-    Each ``for`` loop is an epoch: whoever leaves one early begins the next epoch with the next loop. (DALI's own
-    iterators go on in the middle.) Batches are tuples or dicts, as the loader's; tensors are DALI's memory, without a copy, or,
+    Each ``iter()`` is an epoch: whoever leaves a loop early begins the next epoch with the next loop. (DALI's own
+    iterators go on in the middle.) There is one epoch at a time. Batches are tuples or dicts, as the loader's; tensors are DALI's memory, without a copy, or,
     where the graph does not touch the images, lent by the loader: read them, do not write into them. They stay valid
     for as long as they are held.
 
@@ -52,6 +70,7 @@ class Batches(Iterator[Any]):
         except RuntimeError:  # DALI has no other way to tell
             self._checkpointing = False
         self._under_way = False
+        self._n_loops = 0  # a number, as each loop knows this object
         self._error: BaseException | None = None
         self._ready: list[Any] = []  # a batch that a signal kept from being returned
 
@@ -59,12 +78,21 @@ class Batches(Iterator[Any]):
         """Batches per epoch, equal on all ranks."""
         return len(self._source)
 
-    def __iter__(self) -> Batches:
+    def __iter__(self) -> Iterator[Any]:
         if self._under_way:
             self._abandon()
-        return self
+        self._n_loops += 1
+        return _Epoch(self, self._n_loops)
 
     def __next__(self) -> Any:
+        """Return the next batch of the epoch that is under way, else the first of the next one."""
+        return self._next_of(self._n_loops)
+
+    def _next_of(self, loop: int) -> Any:
+        if loop != self._n_loops:
+            raise ConfigError(
+                "another epoch of these batches was begun, and a pipeline has one at a time; make another pipeline"
+            )
         if not self._under_way:
             self._feed()
             self._under_way = True

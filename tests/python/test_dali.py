@@ -451,6 +451,36 @@ def test_leaving_a_loop_early_begins_the_next_epoch(path: Path, pass_by: bool) -
     assert same(batches_of(batches), batches_of(loader))
 
 
+def test_a_generator_that_is_closed_early_leaves_the_loader_open(path: Path) -> None:
+    """``yield from`` closes what it goes over, if that can be closed."""
+    options: dict[str, Any] = {"batch_size": BATCH, "shuffle": True, "fields": ("X", "y")}
+    batches, loader = dali.iterator(path, **options), e2eio.Loader(path, **options)
+
+    def delegating() -> Any:
+        yield from batches
+
+    for _ in range(2):
+        generator = delegating()
+        assert torch.equal(next(generator)[1], next(iter(loader))[1])
+        generator.close()
+    assert same(batches_of(batches), batches_of(loader))
+
+
+def test_an_epoch_that_is_over_stays_so_and_there_is_one_at_a_time(path: Path) -> None:
+    batches = dali.iterator(path, batch_size=BATCH)
+    epoch = iter(batches)
+    assert len(list(epoch)) == len(list(batches)) == N_BATCHES
+    assert list(epoch) == []
+    first = iter(batches)
+    next(first)
+    assert len(list(iter(first))) == N_BATCHES - 1  # the same epoch
+    first = iter(batches)
+    next(first)
+    assert next(iter(batches))["y"][0] == 0
+    with pytest.raises(ConfigError, match="one at a time"):
+        next(first)
+
+
 def test_the_source_gives_any_batch_that_is_asked_for(path: Path) -> None:
     loader = e2eio.Loader(path, batch_size=BATCH, shuffle=True, fields=("X", "y"))
     expected = [[b[1].tolist() for b in loader] for _ in range(2)]

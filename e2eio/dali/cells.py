@@ -60,7 +60,7 @@ def energy_smear(
     seed : int or None
         Of this operation; None: from the pipeline's.
     """
-    options = [seeded(seed, channel) for channel in range(shape[0])]
+    options = [seeded(seed, f"energy_smear {channel}") for channel in range(shape[0])]
     keys = [resolution[c].cell if c in resolution else None for c in range(shape[0])]
 
     def smear(part: Any, cell: int, channels: list[int]) -> Any:
@@ -99,7 +99,8 @@ def dead_cells(
 
     def kill(part: Any, edge: int, channels: list[int]) -> Any:
         def kill_cells(pixels: Any, one_per_cell: tuple[int, ...]) -> Any:
-            dead = coins(p, seed, channels[0], device=pixels.device, shape=one_per_cell)
+            what = f"dead_cells {channels[0]}"
+            dead = coins(p, seed, what, device=pixels.device, shape=one_per_cell)
             return keep(pixels, dead ^ 1)
 
         return by_cells(part, (len(channels), *shape[1:]), edge, kill_cells)

@@ -36,7 +36,7 @@ def flip_eta(
     seed : int or None
         Of this operation; None: from the pipeline's.
     """
-    flipped = coins(p, seed)
+    flipped = coins(p, seed, "flip_eta whether")
     mirrored = fn.flip(images, vertical=flipped, horizontal=0)
     if not odd:
         return mirrored
@@ -74,15 +74,25 @@ def roll_phi(
         Random shifts are multiples of it.
     seed : int or None
         Of this operation; None: from the pipeline's.
+
+    Raises
+    ------
+    ConfigError
+        Shifts by more than the width, or a step below 1.
     """
     width = shape[2]
+    if step < 1 or not 0 <= (max_shift or 0) <= width:
+        raise ConfigError(
+            f"max_shift is {max_shift} and step {step}; expected 0 to the image's {width} columns, and at least 1"
+        )
     if amount is not None:
         least = most = (amount + width // 2) % width - width // 2
         step = 1
     else:
         most = (width // 2 if max_shift is None else max_shift) // step
         least = -most
-    shift = _integers(least, most, seed) * step * coins(p, seed, 1)
+    shift = _integers(least, most, seed, "roll_phi shift") * step
+    shift = shift * coins(p, seed, "roll_phi whether")
     return _rolled(images, shift, max(abs(least), most) * step, width)
 
 
@@ -116,7 +126,7 @@ def rot90(
     """
     _, height, width = shape
     least, most = (0, 3) if turns == "random" else (int(turns), int(turns))
-    quarters = _integers(least, most, seed) * coins(p, seed, 1)
+    quarters = _integers(least, most, seed, "rot90 turns") * coins(p, seed, "rot90 whether")
     if (least, most) not in ((0, 0), (2, 2)):
         if height != width:
             raise ConfigError(
@@ -154,8 +164,11 @@ def translate(
         Of this operation; None: from the pipeline's.
     """
     by = (max_shift, max_shift) if isinstance(max_shift, int) else max_shift
-    moved = coins(p, seed, 2)
-    shifts = [_integers(-most, most, seed, axis) * moved for axis, most in enumerate(by)]
+    moved = coins(p, seed, "translate whether")
+    shifts = [
+        _integers(-most, most, seed, f"translate {axis}") * moved
+        for axis, most in zip("yx", by, strict=True)
+    ]
     return window(images, fn.stack(*shifts), shape[1:])
 
 
@@ -183,20 +196,20 @@ def crop(
         Of this operation; None: from the pipeline's.
     """
     starts = []
-    for size, wanted, own in zip(shape[1:], extent, (0, 1), strict=True):
+    for size, wanted, axis in zip(shape[1:], extent, "yx", strict=True):
         room = size - wanted
         middle = abs(room) // 2 * (1 if room > 0 else -1)
         bounds = (min(room, 0), max(room, 0)) if random else (middle, middle)
-        starts.append(_integers(*bounds, seed, own))
+        starts.append(_integers(*bounds, seed, f"crop {axis}"))
     return window(images, fn.stack(*starts), extent)
 
 
-def _integers(least: int, most: int, seed: int | None, number: int = 0) -> Any:
+def _integers(least: int, most: int, seed: int | None, what: str) -> Any:
     """Return int32 in [least, most], each as likely, one per sample."""
     if least == most:
         return types.Constant(least, dtype=types.INT32, device="cpu", shape=[])
     # Drawn from a range, not from a list of values: the list would be thousands of numbers long.
-    drawn = fn.random.uniform(range=[0.0, 1.0], **seeded(seed, number))
+    drawn = fn.random.uniform(range=[0.0, 1.0], **seeded(seed, what))
     whole = math.min(math.floor(drawn * float(most - least + 1)), float(most - least))
     return fn.cast(whole, dtype=types.INT32) + least
 

@@ -120,7 +120,7 @@ def pipeline(
         EnergySmear, DeadCells, ChannelDropout and the value transforms, with the same arguments and meaning as in
         decode; callables get the images and (C, H, W), as :func:`translate` and :func:`random_erase` do.
     augment_seed : int or None
-        Of the graph's random draws. None: made from `seed` and the rank, so that ranks draw differently.
+        Of the graph's random draws; None: the loader's. Mixed with the rank, so that ranks draw differently.
     normalise : str or sequence of Transform
         A preset of :func:`e2eio.transforms.preset`, or transforms; after `augment`, on the device.
     dtype : {"float32", "float16"}
@@ -166,25 +166,28 @@ def pipeline(
     steps = (*augment, *(preset(normalise) if isinstance(normalise, str) else normalise))
     policy = str(getattr(last_batch_policy, "name", last_batch_policy)).lower()
     _check_choices(dtype=dtype, layout=layout, device=device, last_batch_policy=policy)
-    options = {
-        "batch_size": batch_size,
+    asked = {
         "shuffle": shuffle,
         "seed": seed,
-        "drop_last": policy == "drop",
         "fields": fields,
         "channels": channels,
         "resolution": resolution,
         "transforms": transforms,
+        "rank": rank,
+        "world_size": world_size,
+    }
+    options = {
+        **asked,
+        "batch_size": batch_size,
+        "drop_last": policy == "drop",
         # With nothing to do in the graph, decode does the rest as well: for less than a pass over the images.
         "dtype": "float32" if steps else dtype,
         "layout": "NCHW" if steps else f"N{layout}",
-        "rank": rank,
-        "world_size": world_size,
     }
     untouched = not (steps or device == "gpu" or policy == "fill")
     options["framework"] = "torch" if pass_by and untouched else "numpy"
     given = isinstance(dataset, Loader)
-    loader = _given(dataset, batch_size) if given else _made(dataset, options)
+    loader = _given(dataset, batch_size, policy, asked) if given else _made(dataset, options)
     # What a given loader makes has to be what is asked for.
     untouched = untouched and (not given or (dtype, layout) == ("float32", "CHW"))
     aside = pass_by and untouched and loader.framework == "torch"
@@ -194,7 +197,7 @@ def pipeline(
         batch_size=loader.options["batch_size"],
         num_threads=_threads(num_threads, idle=untouched),
         device_id=device_id if device == "gpu" else None,
-        seed=_graph_seed(seed, loader.rank) if augment_seed is None else augment_seed,
+        seed=_graph_seed(loader, augment_seed),
         prefetch_queue_depth=at_least(1, "prefetch_queue_depth", prefetch_queue_depth),
         exec_dynamic=True,
         enable_checkpointing=enable_checkpointing,
@@ -208,12 +211,20 @@ def _made(dataset: Any, options: Mapping[str, Any]) -> Loader:
     return Loader(dataset, **options)
 
 
-def _given(loader: Any, batch_size: int | None) -> Any:
+def _given(loader: Any, batch_size: int | None, policy: str, asked: Mapping[str, Any]) -> Any:
     own = loader.options
     if batch_size not in (None, own["batch_size"]):
         raise ConfigError(
             f"batch_size is {batch_size} and the Loader's {own['batch_size']}; leave it out"
         )
+    # rank=0 is something said, seed=0 the default.
+    nothing = {"shuffle": False, "seed": 0, "transforms": ()}
+    if said := [name for name, value in asked.items() if value != nothing.get(name)]:
+        raise ConfigError(
+            f"{', '.join(said)} given with a Loader, which has its own; give them where it is made"
+        )
+    if policy == "drop" and not own["drop_last"]:
+        raise ConfigError("last_batch_policy is 'drop'; expected a Loader with drop_last=True")
     if (own["dtype"], own["layout"]) != ("float32", "NCHW"):
         raise ConfigError(
             f"the Loader delivers {own['dtype']} images in {own['layout']}; expected float32 in NCHW: "
@@ -256,9 +267,10 @@ def _check_choices(**given: object) -> None:
             raise ConfigError(f"{name} is {value!r}; expected one of {known}")
 
 
-def _graph_seed(seed: int, rank: int) -> int:
+def _graph_seed(loader: Loader, asked: int | None) -> int:
     """Return another seed for each rank: their graphs draw per batch, not per sample as decode does."""
-    text = f"e2eio-dali-1\n{seed}\n{rank}\n"
+    seed = loader.options["transform_key"] if asked is None else asked  # a function of the Loader's
+    text = f"e2eio-dali-2\n{seed}\n{loader.rank}\n"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little") >> 1
 
 

@@ -35,9 +35,9 @@ class Batches:
     """Iterates over the batches of a pipeline that begins with a loader, one epoch after the other.
 
     Each ``iter()`` is an epoch: whoever leaves a loop early begins the next epoch with the next loop. (DALI's own
-    iterators go on in the middle.) There is one epoch at a time. Batches are tuples or dicts, as the loader's; tensors are DALI's memory, without a copy, or,
-    where the graph does not touch the images, lent by the loader: read them, do not write into them. They stay valid
-    for as long as they are held.
+    iterators go on in the middle.) There is one epoch at a time. Batches are tuples or dicts, as the loader's; tensors
+    are DALI's memory, without a copy, or, where the graph does not touch the images, lent by the loader: read them, do
+    not write into them. They stay valid for as long as they are held.
 
     Thread rule: one thread.
 

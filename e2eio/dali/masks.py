@@ -40,7 +40,9 @@ def channel_dropout(
     seed : int or None
         Of this operation; None: from the pipeline's.
     """
-    dropped = coins(p, seed, device=images.device, shape=(shape[0], 1, 1))
+    dropped = coins(
+        p, seed, "channel_dropout whether", device=images.device, shape=(shape[0], 1, 1)
+    )
     if channels is not None:
         may = [[[int(channel in channels)]] for channel in range(shape[0])]
         dropped = dropped & constant(may, images, dtype=np.int32)
@@ -77,7 +79,10 @@ def random_erase(
         Of this operation; None: from the pipeline's.
     """
     _, height, width = shape
-    draw = [fn.random.uniform(range=[0.0, 1.0], **seeded(seed, i)) for i in range(4)]
+    draw = [
+        fn.random.uniform(range=[0.0, 1.0], **seeded(seed, f"random_erase {each}"))
+        for each in ("area", "ratio", "y", "x")
+    ]
     area = (draw[0] * (scale[1] - scale[0]) + scale[0]) * float(height * width)
     low, high = (scalar_math.log(bound) for bound in ratio)
     aspect = math.exp(draw[1] * (high - low) + low)
@@ -88,7 +93,7 @@ def random_erase(
         anchors.append(math.min(math.floor(place * (size + 1.0 - extent)), size - extent))
         extents.append(extent)
     erased = fn.cast(
-        coins(p, seed, 4), dtype=types.FLOAT
+        coins(p, seed, "random_erase whether"), dtype=types.FLOAT
     )  # a rectangle without extent erases nothing
     return fn.erase(
         images,

@@ -33,27 +33,28 @@ def constant(values: ArrayLike, like: Any, dtype: Any = np.float32) -> Any:
     return types.Constant(np.asarray(values, dtype), device=like.device)
 
 
-def seeded(seed: int | None, number: int = 0) -> dict[str, Any]:
-    """Return the option of a random operator: the `number`-th of an operation's; None: the pipeline's own.
+def seeded(seed: int | None, what: str) -> dict[str, Any]:
+    """Return the option of a random operator that draws `what`, as in "roll_phi shift"; None: the pipeline's own.
 
-    Hashed, so that neither the draws of one operation nor those of operations with neighbouring seeds go together.
+    Hashed, so that neither the draws of one operation, nor those of operations with the same or neighbouring seeds go
+    together.
     """
     if seed is None:
         return {}
-    digest = hashlib.blake2b(f"e2eio-dali-draw-1\n{seed}\n{number}\n".encode(), digest_size=8)
+    digest = hashlib.blake2b(f"e2eio-dali-draw-2\n{seed}\n{what}\n".encode(), digest_size=8)
     return {"seed": int.from_bytes(digest.digest(), "little") >> 1}
 
 
 def coins(
     p: float,
     seed: int | None,
-    number: int = 0,
+    what: str,
     *,
     device: str = "cpu",
     shape: Sequence[int] = (),
 ) -> Any:
     """Return int32 0 or 1, 1 with probability p: one per sample, or an array of them per sample."""
-    options = seeded(seed, number)
+    options = seeded(seed, what)
     if shape:
         options["shape"] = list(shape)
     return fn.random.coin_flip(probability=p, dtype=types.INT32, device=device, **options)

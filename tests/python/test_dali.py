@@ -57,10 +57,10 @@ def path(tmp_path_factory: pytest.TempPathFactory, truth: Images) -> Path:
     return out
 
 
-def graph(
-    images: Images, define: Callable[[Any], Any], *, n: int = 1, seed: int = 5
-) -> list[NDArray[Any]]:
-    """The outputs of the n-th run of a graph over images [n, C, H, W]."""
+def graphs(
+    images: Images, define: Callable[[Any], Any], *, n: int, seed: int
+) -> list[list[NDArray[Any]]]:
+    """The outputs of the first n runs of a graph over images [n, C, H, W]."""
 
     def feed(_: int) -> Images:
         return images
@@ -70,9 +70,14 @@ def graph(
         return define(fn.external_source(feed, layout="CHW"))
 
     pipe = make()
-    for _ in range(n):
-        outputs = pipe.run()
-    return [np.array(output.as_tensor()) for output in outputs]
+    return [[np.array(output.as_tensor()) for output in pipe.run()] for _ in range(n)]
+
+
+def graph(
+    images: Images, define: Callable[[Any], Any], *, n: int = 1, seed: int = 5
+) -> list[NDArray[Any]]:
+    """The outputs of the n-th run."""
+    return graphs(images, define, n=n, seed=seed)[-1]
 
 
 def apply(images: Images, function: Callable[..., Any], **options: Any) -> Images:
@@ -296,6 +301,48 @@ def test_operations_with_neighbouring_seeds_draw_apart() -> None:
     assert 0.3 < (flipped == rolled).mean() < 0.7
 
 
+@pytest.mark.parametrize("seed", [None, 11])
+def test_draws_are_independent_of_each_other(seed: int | None) -> None:
+    """Operations with one seed, samples, and runs: 3,200 draws of each, correlated by less than five errors."""
+    n = 64
+    images = np.arange(1, H * W + 1, dtype=np.float32).reshape(1, 1, H, W).repeat(n, 0)
+    shape = (1, H, W)
+
+    def define(x: Any) -> Any:
+        return (
+            dali.flip_eta(x, shape, seed=seed),
+            dali.roll_phi(x, shape, max_shift=9, seed=seed),
+            dali.translate(x, shape, max_shift=9, seed=seed),
+            dali.channel_dropout(x, shape, p=0.5, seed=seed),
+        )
+
+    runs = graphs(images, define, n=50, seed=5)
+    at = [np.stack([run[k][:, 0, 20, 20] for run in runs]).astype(int) - 1 for k in range(4)]
+    draws = [at[0] // W != 20, at[1] % W, at[2] // W, at[2] % W, at[3] < 0]
+    vectors = [(d - d.mean()) / d.std() for d in draws]
+    least = 5 / np.sqrt(vectors[0].size)
+    for a, first in enumerate(vectors):
+        for second in vectors[:a]:
+            assert abs((first * second).mean()) < least
+        assert abs((first[:, 1:] * first[:, :-1]).mean()) < least  # neighbours in a batch
+        assert abs((first[1:] * first[:-1]).mean()) < least  # the same place of the next batch
+
+
+def test_energies_of_channels_samples_and_runs_are_smeared_independently() -> None:
+    images = np.full((8, 4, H, W), 10.0, np.float32)
+    terms = {c: dali.Resolution(noise=1.0) for c in (0, 1, 3)}
+    for seed in (None, 3):
+        runs = graphs(
+            images,
+            lambda x, seed=seed: dali.energy_smear(x, (4, H, W), resolution=terms, seed=seed),
+            n=4,
+            seed=5,
+        )
+        drawn = np.stack([run[0] for run in runs])[:, :, [0, 1, 3]].reshape(96, -1)
+        correlations = np.corrcoef(drawn)[np.triu_indices(96, 1)]
+        assert abs(correlations).max() < 6 / np.sqrt(H * W)
+
+
 def test_channel_dropout_drops_whole_channels_of_those_named(truth: Images) -> None:
     images = truth.copy()
     images[0, 0, 0] = [np.nan, np.inf, -np.inf, -0.0] * 10
@@ -436,6 +483,18 @@ def test_ranks_share_the_dataset_and_draw_differently(path: Path) -> None:
         ids += [i for b in found for i in b[1].tolist()]
     assert set(ids) == set(range(N))
     assert rolled[0] != rolled[1] or rolled[1] != rolled[2]
+
+
+def test_a_seed_of_the_graph_is_another_one_on_each_rank_and_the_loaders_counts(path: Path) -> None:
+    def drawn(given: Any, **options: Any) -> list[bool]:
+        drop = partial(dali.channel_dropout, p=0.5)
+        batches = dali.iterator(given, augment=(lambda x, _: x * 0.0 + 1.0, drop), **options)
+        return [bool(x) for batch in batches for x in batch["X"][:, :, 0, 0].flatten()]
+
+    ranks = [drawn(path, batch_size=4, augment_seed=4, rank=r, world_size=2) for r in (0, 1, 0)]
+    assert ranks[0] == ranks[2] != ranks[1]
+    seeds = [drawn(e2eio.Loader(path, batch_size=4, seed=seed)) for seed in (1, 2, 1)]
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 @pytest.mark.parametrize("pass_by", [True, False])
@@ -832,6 +891,13 @@ def test_bad_sources_and_pipelines(path: Path) -> None:
         dali.pipeline(e2eio.Loader(path, batch_size=2), batch_size=3)
     with pytest.raises(ConfigError, match="float32 in NCHW"):
         dali.pipeline(e2eio.Loader(path, batch_size=2, layout="NHWC"))
+    for said in ({"shuffle": True}, {"seed": 3}, {"rank": 0, "world_size": 2}, {"fields": ("X",)}):
+        with pytest.raises(ConfigError, match=f"{', '.join(said)} given with a Loader"):
+            dali.iterator(e2eio.Loader(path, batch_size=2), **said)
+    with pytest.raises(ConfigError, match="drop_last=True"):
+        dali.pipeline(e2eio.Loader(path, batch_size=2), last_batch_policy="drop")
+    with pytest.raises(ConfigError, match="max_shift is 41"):
+        apply(np.zeros((1, 1, H, W), np.float32), dali.roll_phi, max_shift=41)
     with pytest.raises(ConfigError, match="no pipeline here"):
         dali.inputs(dali.source(e2eio.Loader(path, batch_size=2)))
     pipe = dali.pipeline(path, batch_size=2, enable_checkpointing=False)

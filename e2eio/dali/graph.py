@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -93,7 +94,7 @@ def pipeline(
     dtype: Literal["float32", "float16"] = "float32",
     layout: Literal["CHW", "HWC"] = "CHW",
     device: Literal["cpu", "gpu"] = "cpu",
-    device_id: int = 0,
+    device_id: int | None = None,
     num_threads: int | None = None,
     prefetch_queue_depth: int = 2,
     enable_checkpointing: bool = True,
@@ -129,8 +130,8 @@ def pipeline(
         Of the images delivered.
     device : {"cpu", "gpu"}
         Where the graph runs and all outputs are.
-    device_id : int
-        Which GPU.
+    device_id : int or None
+        Which GPU. None: torch's current one, as ``Loader(device="cuda")``, if torch was imported; else 0.
     num_threads : int or None
         DALI's; the loader has its own. None: 2, or 1 where the graph has nothing to do on the CPU: DALI hands even that to
         its threads, and the cores are the loader's.
@@ -196,7 +197,7 @@ def pipeline(
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(
         batch_size=loader.options["batch_size"],
         num_threads=_threads(num_threads, idle=untouched),
-        device_id=device_id if device == "gpu" else None,
+        device_id=_gpu(device_id) if device == "gpu" else None,
         seed=_graph_seed(loader, augment_seed),
         prefetch_queue_depth=at_least(1, "prefetch_queue_depth", prefetch_queue_depth),
         exec_dynamic=True,
@@ -252,6 +253,15 @@ def _outputs(
         images = fn.transpose(images, perm=[1, 2, 0])
     nodes[image] = images
     return tuple(nodes.values())
+
+
+def _gpu(given: int | None) -> int:
+    if given is not None:
+        return at_least(0, "device_id", given)
+    torch = sys.modules.get("torch")  # nobody can have chosen a device without it
+    if torch is None or not torch.cuda.is_available():
+        return 0
+    return int(torch.cuda.current_device())
 
 
 def _threads(given: int | None, *, idle: bool) -> int:

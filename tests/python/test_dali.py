@@ -828,6 +828,22 @@ def test_without_a_gpu_the_message_says_what_to_do(path: Path) -> None:
         dali.pipeline(path, batch_size=BATCH, device="gpu")
 
 
+def test_the_gpu_is_torchs_current_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun's ranks choose it: not the first one for all of them."""
+    asked: list[Any] = []
+
+    def noting(pipe: Any) -> Any:
+        asked.append(pipe.device_id)
+        return pipe
+
+    monkeypatch.setattr("e2eio.dali.graph.build", noting)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    dali.pipeline(path, batch_size=BATCH, device="gpu")
+    dali.pipeline(path, batch_size=BATCH, device="gpu", device_id=1)
+    assert asked == [3, 1]
+
+
 @pytest.mark.parametrize("version", ["1.51.2", "0.30", "nonsense"])
 def test_an_old_dali_is_refused(version: str) -> None:
     with pytest.raises(MissingDependencyError, match="too old"):

@@ -138,19 +138,34 @@ class DeviceFeed(Iterator[Any]):
         """Begin with the next batch; an error is kept for its place in the order."""
         if self._error is not None:
             return
+        self._let_go()
         try:
             batch = next(self._batches)
+        except StopIteration:
+            self._error = StopIteration()  # without a traceback, which would hold this object
+            return
         except Exception as error:
             self._error = error  # raised by __next__, in its place
             return
-        while self._copied and self._lane.is_over(self._copied[0][0]):
-            self._copied.popleft()
         tensors: list[torch.Tensor] = []
-        with self._lane.work():
-            moved = _map(batch, lambda value: self._move(value, batch, tensors))
+        try:
+            with self._lane.work():
+                moved = _map(batch, lambda value: self._move(value, batch, tensors))
+        except Exception as error:  # the device's memory is full, say
+            self._error = error
         event = self._lane.mark()
         self._copied.append((event, batch))
-        self._under_way.append(_OnItsWay(moved, event, tensors))
+        if self._error is None:
+            self._under_way.append(_OnItsWay(moved, event, tensors))
+
+    def _let_go(self) -> None:
+        """Drop the batches that were copied; wait where there are many, or where the next one may need their memory."""
+        while self._copied and self._lane.is_over(self._copied[0][0]):
+            self._copied.popleft()
+        starving = self._ready is not None and not self._ready()
+        most = 0 if starving else 2 * self._depth + 1
+        while len(self._copied) > most:
+            self._lane.finish(self._copied.popleft()[0])
 
     def _move(self, value: Any, batch: Any, tensors: list[torch.Tensor]) -> Any:
         device = self._lane.device

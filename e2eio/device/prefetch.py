@@ -10,6 +10,7 @@ import torch
 from e2eio.device.feed import DeviceFeed
 from e2eio.device.lanes import usable_device
 from e2eio.errors import ConfigError
+from e2eio.iteration import BatchIterator
 
 __all__ = ["PrefetchToDevice", "prefetch_to_device"]
 
@@ -34,7 +35,10 @@ class PrefetchToDevice:
         return getattr(self.loader, name)
 
     def __iter__(self) -> Iterator[Any]:
-        feed = DeviceFeed(iter(self.loader), self.device, depth=self.depth)
+        batches = iter(self.loader)
+        # Those of e2eio say it: their memory may be limited to fewer batches than would be on their way.
+        ready = (lambda: batches.ready) if isinstance(batches, BatchIterator) else None
+        feed = DeviceFeed(batches, self.device, ready=ready, depth=self.depth)
         try:
             yield from feed
         finally:

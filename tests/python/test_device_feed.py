@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from e2eio.device import feed as feed_module
 from e2eio.device.lanes import HostLane, usable_device
 from e2eio.sim import ToyJets, toy_jets
 
+HOST = torch.device("cpu")
 DEVICE = usable_device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -141,6 +143,46 @@ def test_an_error_comes_in_its_place(path: Path) -> None:
         next(feed)
     with pytest.raises(StopIteration):
         next(feed)
+
+
+def test_an_error_of_the_device_comes_in_its_place_and_is_the_last(path: Path) -> None:
+    taken: list[int] = []
+
+    def moves(batch: Any) -> Moves:
+        taken.append(len(taken))
+        if len(taken) == 3:
+            raise torch.OutOfMemoryError("the card is full")
+        return Moves()
+
+    feed = DeviceFeed(wires(path), HOST, moves=moves)
+    for _, want in zip(range(2), dense(path), strict=False):
+        assert torch.equal(next(feed)[0].cpu(), want[0])
+    with pytest.raises(torch.OutOfMemoryError):
+        next(feed)
+    with pytest.raises(StopIteration):
+        next(feed)  # and not the batch after the one that is missing
+
+
+def test_a_feed_that_knows_of_its_end_is_freed_without_the_collector(path: Path) -> None:
+    feed = DeviceFeed(wires(path), HOST)
+    for _ in range(4):  # of five: the end was found ahead
+        next(feed)
+    assert feed._error is not None
+    gone = weakref.ref(feed)
+    gc.disable()
+    try:
+        del feed
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+def test_prefetch_needs_no_more_memory_than_the_loader(path: Path, batches: int) -> None:
+    limit = batches * 8 * 4 * int(np.prod(e2eio.Dataset(path).schema.image.shape))
+    limited = e2eio.Loader(path, batch_size=8, memory_limit=limit)
+    n = sum(1 for _ in limited)
+    assert sum(1 for _ in prefetch_to_device(limited, device=DEVICE)) == n == 5
 
 
 class Pair(NamedTuple):
@@ -301,9 +343,6 @@ def lane(monkeypatch: pytest.MonkeyPatch) -> NotingLane:
     return noting
 
 
-HOST = torch.device("cpu")
-
-
 def test_a_feed_that_is_dropped_waits_for_copies_out_of_lent_memory(
     path: Path, lane: NotingLane
 ) -> None:
@@ -312,6 +351,21 @@ def test_a_feed_that_is_dropped_waits_for_copies_out_of_lent_memory(
     assert lane.open == {1, 2, 3}  # also that of the batch which the consumer has
     del feed
     assert not lane.open
+
+
+def test_a_card_that_lags_behind_does_not_pile_up_batches(path: Path, lane: NotingLane) -> None:
+    feed = DeviceFeed(iter(list(wires(path)) * 4), HOST, depth=2)
+    for _ in feed:
+        assert len(lane.open) <= 6
+
+
+def test_memory_that_was_copied_is_given_back_before_the_feed_waits(
+    path: Path, lane: NotingLane
+) -> None:
+    feed = DeviceFeed(wires(path), HOST, ready=lambda: False)
+    for i in range(3):
+        next(feed)
+        assert lane.open == {i + 1}
 
 
 def test_memory_is_kept_for_the_consumer_and_for_the_feed(path: Path, lane: NotingLane) -> None:

@@ -177,6 +177,7 @@ def pipeline(
         "rank": rank,
         "world_size": world_size,
     }
+    untouched = not (steps or device == "gpu" or policy == "fill")
     options = {
         **asked,
         "batch_size": batch_size,
@@ -184,9 +185,8 @@ def pipeline(
         # With nothing to do in the graph, decode does the rest as well: for less than a pass over the images.
         "dtype": "float32" if steps else dtype,
         "layout": "NCHW" if steps else f"N{layout}",
+        "framework": "torch" if pass_by and untouched else "numpy",
     }
-    untouched = not (steps or device == "gpu" or policy == "fill")
-    options["framework"] = "torch" if pass_by and untouched else "numpy"
     given = isinstance(dataset, Loader)
     loader = _given(dataset, batch_size, policy, asked) if given else _made(dataset, options)
     # What a given loader makes has to be what is asked for.

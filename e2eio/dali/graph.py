@@ -29,6 +29,12 @@ _CHOICES = {
     "last_batch_policy": ("partial", "fill", "drop"),
 }
 
+# What a Loader that is given has of its own, with the defaults.
+_LOADERS: dict[str, Any] = {
+    **{"shuffle": False, "seed": 0, "transforms": ()},
+    **dict.fromkeys(("fields", "channels", "resolution", "rank", "world_size")),
+}
+
 _SOURCES: WeakKeyDictionary[Any, Source] = WeakKeyDictionary()
 
 
@@ -164,19 +170,11 @@ def pipeline(
     ...     "data/top", batch_size=64, shuffle=True, fields=("X_jets", "y"), device="gpu",
     ...     augment=(t.EnergySmear(stochastic={"hcal": 1.0}), t.FlipEta(0.5)), normalise="top-mass")
     """
+    arguments = locals()
+    asked = {name: arguments[name] for name in _LOADERS}
     steps = (*augment, *(preset(normalise) if isinstance(normalise, str) else normalise))
     policy = str(getattr(last_batch_policy, "name", last_batch_policy)).lower()
     _check_choices(dtype=dtype, layout=layout, device=device, last_batch_policy=policy)
-    asked = {
-        "shuffle": shuffle,
-        "seed": seed,
-        "fields": fields,
-        "channels": channels,
-        "resolution": resolution,
-        "transforms": transforms,
-        "rank": rank,
-        "world_size": world_size,
-    }
     untouched = not (steps or device == "gpu" or policy == "fill")
     options = {
         **asked,
@@ -192,8 +190,11 @@ def pipeline(
     # What a given loader makes has to be what is asked for.
     untouched = untouched and (not given or (dtype, layout) == ("float32", "CHW"))
     aside = pass_by and untouched and loader.framework == "torch"
-    image = loader.dataset.schema.image.name if aside else None
-    source = Source(loader, fill_last_batch=policy == "fill", aside=image)
+    source = Source(
+        loader,
+        fill_last_batch=policy == "fill",
+        aside=loader.dataset.schema.image.name if aside else None,
+    )
     pipe = pipeline_def(partial(_outputs, source, steps, dtype, layout, device))(
         batch_size=loader.options["batch_size"],
         num_threads=_threads(num_threads, idle=untouched),
@@ -218,9 +219,7 @@ def _given(loader: Any, batch_size: int | None, policy: str, asked: Mapping[str,
         raise ConfigError(
             f"batch_size is {batch_size} and the Loader's {own['batch_size']}; leave it out"
         )
-    # rank=0 is something said, seed=0 the default.
-    nothing = {"shuffle": False, "seed": 0, "transforms": ()}
-    if said := [name for name, value in asked.items() if value != nothing.get(name)]:
+    if said := [name for name, default in _LOADERS.items() if asked[name] != default]:
         raise ConfigError(
             f"{', '.join(said)} given with a Loader, which has its own; give them where it is made"
         )

@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "e2eio/pipeline/batch_pipeline.hpp"
@@ -93,6 +97,24 @@ TEST_P(PageLockTest, DeliversPageableMemoryWhereTheSystemRefuses) {
   registry.full = true;
   EXPECT_FALSE(run());
   EXPECT_EQ(registry.n_registered, 0U);
+}
+
+TEST_P(PageLockTest, LockedMemoryIsTheParentsAlone) {
+  // In the child it is neither there, nor unlocked or unmapped: something else may be in its place.
+  auto memory = std::make_unique<ZeroedMemory>(1 << 20, kLock);
+  ASSERT_TRUE(memory->page_locked());
+  std::byte* const at = memory->data();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool there = ::msync(at, 4096, MS_ASYNC) == 0;
+    void* const other =
+        ::mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    memory.reset();
+    ::_exit(there || other != at || ::msync(at, 4096, MS_ASYNC) != 0 ? 1 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_P(PageLockTest, LocksNothingUnasked) {

@@ -1,6 +1,7 @@
 #include "e2eio/base/memory.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <new>
 
@@ -50,6 +51,9 @@ void advise_huge_pages(std::span<std::byte> memory) noexcept {
 }
 
 void ZeroedMemory::Unmap::operator()(std::byte* memory) const noexcept {
+  if (lock.unlock != nullptr && ::getpid() != owner) {
+    return;  // a forked child does not have it
+  }
   if (lock.unlock != nullptr) {
     // Fails at the end of a process whose driver has gone, and need not work.
     (void)in_context(lock, [&] { return lock.unlock(memory); });
@@ -64,6 +68,10 @@ ZeroedMemory::ZeroedMemory(std::size_t n_bytes, const PageLock& page_lock)
   };
   if (n_bytes > 0 && page_lock.lock != nullptr && in_context(page_lock, lock) == 0) {
     memory_.get_deleter().lock = page_lock;
+    memory_.get_deleter().owner = ::getpid();
+    // After a fork, older kernels give whoever writes first a copy of the page: the process would
+    // go on in the copy, and the device would go on reading the old one.
+    (void)::madvise(memory_.get(), round_up(n_bytes), MADV_DONTFORK);
   }
 }
 

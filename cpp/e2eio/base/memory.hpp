@@ -25,7 +25,8 @@ struct PageLock {
   void* context = nullptr;
 };
 
-// Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros.
+// Thread rule: as a vector; the memory is freed by the destructor. Starts as zeros. Memory that is
+// page-locked is not there in forked children.
 // Throws: std::bad_alloc if the system has no memory.
 class ZeroedMemory {
  public:
@@ -41,6 +42,7 @@ class ZeroedMemory {
   struct Unmap {
     std::size_t mapped_bytes = 0;
     PageLock lock = {};  // without functions: not locked
+    int owner = 0;       // the process that locked it
     void operator()(std::byte* memory) const noexcept;
   };
   std::size_t n_bytes_;

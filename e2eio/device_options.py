@@ -39,9 +39,9 @@ def device_target(device: Any, pin_memory: object, framework: str, form: str) ->
     ConfigError
         There is no such device, or it goes with something else.
     """
-    if pin_memory not in (True, False, "auto"):
+    if not isinstance(pin_memory, bool) and pin_memory != "auto":
         raise ConfigError(f"pin_memory is {pin_memory!r}; expected True, False or 'auto'")
-    if str(device) == "cpu":
+    if str(device).split(":")[0] == "cpu":  # torch knows "cpu:0" as well
         return DeviceTarget(None, form, _page_lock() if pin_memory is True else _PAGEABLE)
     if framework != "torch" or form == "wire":
         raise ConfigError(

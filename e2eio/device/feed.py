@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +47,10 @@ def _missing_for_triton() -> str:
     compilers = [os.environ.get("CC", "cc"), "gcc", "clang"]
     if not any(shutil.which(name) for name in compilers):
         return "there is no C compiler, which triton needs to start a kernel (install gcc, or name one in CC)"
+    # Debian's default scheme names another directory than that of its packages.
+    rooms = (sysconfig.get_path("include"), sysconfig.get_path("include", "posix_prefix"))
+    if not any(Path(room, "Python.h").exists() for room in rooms):
+        return "Python.h is missing, which triton compiles against (install python3-dev, or python3-devel)"
     return ""
 
 

@@ -163,7 +163,14 @@ def usable_device(device: str | torch.device) -> torch.device:
         )
     n_devices = torch.cuda.device_count()
     named: int | None = wanted.index  # torch says int, and means None for "cuda"
-    number = torch.cuda.current_device() if named is None and n_devices > 0 else named or 0
+    try:
+        number = torch.cuda.current_device() if n_devices > 0 else 0
+    except RuntimeError as error:  # a driver of another version, a forked child
+        raise ConfigError(
+            f"device is {device!r}, but torch cannot use it: {str(error).strip()[:300]}; check nvidia-smi and the "
+            "driver, make the loader in a process that was not forked, or pass device='cpu'"
+        ) from error
+    number = number if named is None else named
     if number >= n_devices:
         raise ConfigError(
             f"device is {device!r}, but torch finds {n_devices} of them; check nvidia-smi, the driver and "

@@ -15,7 +15,8 @@ NO_PAGE_LOCK = (0, 0, 0, 0, 0, 0)
 
 # cudaHostRegisterPortable: pinned for all contexts (CUDA Runtime API, section 5.9 "Memory Management").
 _PORTABLE = 1
-_RUNTIME = re.compile(r"(/\S*libcudart\S*\.so\S*)$")
+# The path at the end of a line of /proc/self/maps; it may have spaces in it.
+_RUNTIME = re.compile(r"^(?:\S+ +){5}(/.*/libcudart[^/]*\.so[^/]*)$")
 
 
 def cuda_page_lock(device: torch.device | None = None) -> tuple[int, ...]:
@@ -69,5 +70,5 @@ def _loaded_runtimes() -> list[str]:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    found = [match.group(1) for line in lines if (match := _RUNTIME.search(line))]
+    found = [match.group(1) for line in lines if (match := _RUNTIME.match(line))]
     return sorted(set(found))

@@ -16,6 +16,7 @@ __all__ = ["DTYPES", "WireView"]
 #: The wire's dtype codes (cpp/e2eio/base/dtype.hpp).
 DTYPES = {1: torch.float32, 101: torch.float16, 102: torch.bfloat16}
 _VERSION = 1
+_MOST_VALUES = 1 << 31  # places are unsigned on the wire, and int32 on the device
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class WireView:
             raise ConfigError(
                 f"wire buffer is {buffer.dtype} {tuple(buffer.shape)}; expected torch.uint8 ({n_bytes},)"
             )
+        dtype = DTYPES[int(header["dtype"])]
+        if (n_bytes - int(header["payload_offset"])) // dtype.itemsize >= _MOST_VALUES:
+            raise ConfigError(
+                f"wire batch of {n_bytes} bytes; expected less than 2^31 values: lower the batch size"
+            )
         table = wire.channels
         n, c = table.shape
         begin = WIRE_HEADER.itemsize
@@ -83,7 +89,7 @@ class WireView:
         return cls(
             channels=buffer[begin : begin + table.nbytes].view(torch.int32).view(n * c, 4),
             positions=payload.view(torch.int32),
-            values=payload.view(DTYPES[int(header["dtype"])]),
+            values=payload.view(dtype),
             shape=(n, c, int(header["height"]), int(header["width"])),
             n_words=table["n"].reshape(-1).astype(np.int64),
             blocks=table["block"].reshape(-1).astype(np.int64),

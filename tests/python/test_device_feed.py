@@ -16,7 +16,7 @@ import torch
 os.environ.setdefault("TRITON_INTERPRET", "1" if not torch.cuda.is_available() else "0")
 
 import e2eio
-from e2eio.device import DeviceFeed, Moves, prefetch_to_device
+from e2eio.device import DeviceFeed, Moves, page_lock, prefetch_to_device, scatter_torch
 from e2eio.device import feed as feed_module
 from e2eio.device.lanes import HostLane, usable_device
 from e2eio.sim import ToyJets, toy_jets
@@ -407,9 +407,55 @@ def test_a_loader_says_what_is_missing(path: Path) -> None:
         e2eio.Loader(path, batch_size=8, pin_memory=True)
 
 
+def test_a_driver_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise RuntimeError("Unexpected error from cudaGetDeviceCount()")
+
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", refuse)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(e2eio.errors.ConfigError, match=r"cudaGetDeviceCount.*nvidia-smi"):
+            usable_device(device)
+
+
+def test_what_triton_compiles_with_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "find_spec", lambda name: name)
+    monkeypatch.setattr(feed_module.shutil, "which", lambda name: name)
+    monkeypatch.setattr(feed_module.sysconfig, "get_path", lambda *_: str(tmp_path))
+    with pytest.warns(UserWarning, match=r"Python\.h is missing"):
+        assert feed_module.scatter_for(torch.device("cuda")) is scatter_torch.scatter
+    (tmp_path / "Python.h").touch()
+    assert feed_module._missing_for_triton() == ""
+
+
+def test_the_cuda_runtime_is_found_where_names_have_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "7f00-7f01 r-xp 00000000 08:01 11                         /home/my env/lib/libcudart.so.12",
+        "7f01-7f02 r-xp 00000000 08:01 11                         /home/my env/lib/libcudart.so.12",
+        "7f02-7f03 r-xp 00000000 08:01 12                         /opt/libcudart/libother.so",
+        "7f03-7f04 rw-p 00000000 00:00 0 ",
+    ]
+    maps = tmp_path / "maps"
+    maps.write_text("\n".join(lines))
+    monkeypatch.setattr(page_lock, "Path", lambda _: maps)
+    assert page_lock._loaded_runtimes() == ["/home/my env/lib/libcudart.so.12"]
+
+
+def test_the_host_by_any_name_is_the_host(path: Path) -> None:
+    for device in ("cpu", "cpu:0", torch.device("cpu")):
+        loader = e2eio.Loader(path, batch_size=8, device=device, framework="numpy")
+        assert isinstance(next(iter(loader))["X_jets"], np.ndarray)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        ({"pin_memory": 1}, "pin_memory is 1"),
         ({"device": "cuda", "framework": "numpy"}, "framework='numpy'"),
         ({"device": "cuda", "form": "wire"}, "form='wire'"),
         ({"pin_memory": "yes"}, "pin_memory is 'yes'"),

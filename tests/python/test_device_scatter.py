@@ -15,6 +15,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1" if not torch.cuda.is_available() e
 import e2eio
 from e2eio.device.moves import Moves
 from e2eio.device.wire_view import WireView
+from e2eio.forms import WIRE_HEADER
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 N, H, W = 5, 15, 20
@@ -124,3 +125,9 @@ def test_refuses_buffers_that_are_not_the_batch(path: Path) -> None:
     wire.buffer[:4] = 9
     with pytest.raises(e2eio.errors.ConfigError, match="version"):
         WireView.of(wire)
+    many = np.zeros(WIRE_HEADER.itemsize, np.uint8)
+    header = many.view(WIRE_HEADER)
+    header["version"], header["dtype"], header["n_bytes"] = 1, 102, (1 << 32) + 64
+    header["payload_offset"] = 64
+    with pytest.raises(e2eio.errors.ConfigError, match="lower the batch size"):
+        WireView.of(e2eio.Wire(many), torch.empty((1 << 32) + 64, dtype=torch.uint8, device="meta"))

@@ -76,16 +76,16 @@ class Dataset:
     ----------
     source : path, URL or sequence of them
         A directory made by :func:`e2eio.convert` or :func:`e2eio.write`, a shard ``*.e2e``, or several
-        of either, in the order of the samples; also on servers: ``https://``, ``s3://``, ``root://`` and what else
-        fsspec reads. A reader of :func:`e2eio.shards.open_shard` does as well; the way in which it reads is not
-        pickled. Or files of other formats, and nothing else.
+        of either, in the order of the samples; also on servers: ``https://``, ``s3://``, ``root://`` and what
+        else fsspec reads. A reader of :func:`e2eio.shards.open_shard` does as well; the
+        way in which it reads is not pickled. Or files of other formats, and nothing else.
     cache : path, optional
-        Directory in which encoded samples of files of other formats, or copies of remote shards, are kept, for the
-        next epoch, the next program and other processes. None: in memory, and nowhere.
+        Directory in which copies of remote shards and encoded samples of files of other formats are kept, for
+        the next epoch, the next program and other processes. None: nowhere, and in memory.
     import_options : ImportOptions, optional
         What files of other formats leave open: channels, shape and the rest, as :func:`e2eio.convert` takes it.
     storage_options : mapping, optional
-        Arguments of fsspec's file system, for shards by URL: endpoints, credentials.
+        Arguments of fsspec's file systems, for URLs of shards: endpoints, credentials.
 
     Raises
     ------
@@ -122,7 +122,9 @@ class Dataset:
     ) -> None:
         if isinstance(source, str | os.PathLike | _core.ShardReader):
             source = [source]
-        sources = list(source)
+        sources = [
+            each if isinstance(each, _core.ShardReader) else _name_of(each) for each in source
+        ]
         if not sources:
             raise ConfigError("no dataset: found an empty list; expected at least one path")
         self._sources = [_name_of(each) for each in sources]
@@ -341,6 +343,11 @@ class Dataset:
             )
 
 
+def _name_of(source: str | os.PathLike[str] | _core.ShardReader) -> str:
+    name = source.path if isinstance(source, _core.ShardReader) else os.fspath(source)
+    return RemoteUrl(name) if is_url(name) else name
+
+
 def _threads_here() -> int:
     """Return how many threads a decode may take: one in a worker process, whose siblings use the other cores."""
     multiprocessing = sys.modules.get("multiprocessing")  # not imported: nobody has forked with it
@@ -372,8 +379,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     joined._sources = [source for dataset in datasets for source in dataset._sources]
     joined._cache, joined._import_options = datasets[0]._cache, datasets[0]._import_options
     joined._storage_options = StorageOptions()
-    for dataset in datasets:  # for copies that are unpickled
-        joined._cache = joined._cache or dataset._cache
+    for dataset in datasets:
         joined._storage_options |= dataset._storage_options
     joined._take([part for dataset in datasets for part in dataset._parts])
     return joined
@@ -386,8 +392,3 @@ def _merged(
     if len(known) != len(parts):
         return None
     return known[0] if len(known) == 1 else manifest.merge_statistics(known, len(known[0]))
-
-
-def _name_of(source: str | os.PathLike[str] | _core.ShardReader) -> str:
-    name = source.path if isinstance(source, _core.ShardReader) else os.fspath(source)
-    return RemoteUrl(name) if is_url(name) else name

@@ -125,7 +125,8 @@ class Loader(Resumable, RankedLoader):
         Give 0 and 1 for a loader
         that one rank alone iterates, or that gives every rank all samples.
     cache : path, optional
-        Where samples of files of other formats, and copies of remote shards, are kept; None: in memory, and nowhere.
+        Where copies of remote shards are kept (None: nowhere), and encoded samples of files of other
+        formats (None: in memory). As of :class:`Dataset`.
     timeout : float or None
         Seconds to wait for a batch before TimeoutError; None: for ever, with one warning after 60.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from e2eio import _core, manifest
@@ -36,7 +36,7 @@ def open_parts(
     import_options: ImportOptions | None,
     storage_options: StorageOptions,
 ) -> list[ShardPart]:
-    """Open what a dataset was told to be: paths of shards, or of files of other formats.
+    """Open what a dataset was told to be: paths or URLs of shards, or of files of other formats.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def open_parts(
     if any(foreign) or cache is not None:  # the cache may have what is not there any more
         foreign = [known or _is_missing(each) for known, each in zip(foreign, sources, strict=True)]
     if not any(foreign):
-        remote = any(map(is_url, sources))
+        remote = any(is_url(each) for each in sources)
         for name, value in (
             ("cache", None if remote else cache),
             ("import_options", import_options),
         ):
             if value is not None:
                 raise ConfigError(
-                    f"{name} is {value!r} for {sources[0]!r}; expected files of other formats, or URLs for cache: "
+                    f"{name} is {value!r} for {sources[0]!r}; expected URLs, or files of other formats: "
                     "local shards need none"
                 )
         return [StoredShards(*_open(each, cache, storage_options)) for each in sources]
@@ -99,12 +99,12 @@ def _schema_of(reader: _core.ShardReader) -> Schema:
 def _is_foreign(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
     if isinstance(source, _core.ShardReader):
         return False
-    if is_url(source) and not _may_be_foreign(RemoteUrl(source)):
-        return False
     text = os.fspath(source)
     path = Path(text)
     if "\0" in text:
         return False  # no path at all
+    if is_url(text) and PurePosixPath(RemoteUrl(text).name).suffix in ("", ".e2e"):
+        return False  # others are looked into
     if path.is_dir() and ((path / manifest.FILE_NAME).exists() or any(path.glob("*.e2e"))):
         return False
     try:
@@ -122,11 +122,6 @@ def _is_foreign(source: str | os.PathLike[str] | _core.ShardReader) -> bool:
     return True
 
 
-def _may_be_foreign(url: RemoteUrl) -> bool:
-    """Tell by its name, as each look into it takes a request: directories have no ending, as a rule."""
-    return "." in url.name and not url.name.endswith(".e2e")
-
-
 def _open(
     source: str | os.PathLike[str] | _core.ShardReader,
     cache: str | os.PathLike[str] | None,
@@ -134,11 +129,11 @@ def _open(
 ) -> _Opened:
     if isinstance(source, _core.ShardReader):
         return [source], None
-    if is_url(source):
+    text = os.fspath(source)
+    if is_url(text):
         from e2eio.remote.opening import open_dataset  # brings in asyncio
 
         return open_dataset(RemoteUrl(source), storage_options, cache)
-    text = os.fspath(source)
     path = Path(text)
     if not path.is_dir():
         return [_core.ShardReader(text)], None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from e2eio.direct.child import SIZE
 from e2eio.errors import ImporterError
+from e2eio.remote import credentials_included
 
 if TYPE_CHECKING:
     from e2eio.direct.child import Request
@@ -47,7 +48,9 @@ class Child:
             The process died.
         """
         try:
-            self._send(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
+            with credentials_included():  # the process is ours
+                data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+            self._send(data)
             reply = self._receive()
         except (OSError, EOFError):
             raise self._death(request) from None

@@ -44,6 +44,7 @@ class Service:
         self.pid = os.getpid()
         self.n_users = 0  # besides the core's sources; under _lock
         self.ended = False  # under _lock
+        self._finishing = False  # of the thread
         self._readers: dict[tuple[str, str, str], asyncio.Task[RangeReader]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by ticket
         self._loop = asyncio.new_event_loop()
@@ -84,7 +85,7 @@ class Service:
         with _lock:
             self.ended = True
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._stop)
             self._thread.join(_END_S)
 
     # ---- the thread
@@ -114,6 +115,7 @@ class Service:
         try:
             self._loop.run_forever()
         finally:
+            self._finishing = True
             with _lock:
                 self.ended = True
             self._loop.run_until_complete(self._finish())
@@ -173,7 +175,11 @@ class Service:
             if not self._idle():
                 return
             self.ended = True
-        self._loop.stop()
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self._finishing:  # that is run by the loop as well
+            self._loop.stop()
 
     def _idle(self) -> bool:
         return self.n_users == 0 and self.queue.n_sources == 0

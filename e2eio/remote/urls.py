@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ __all__ = [
     "KnownUrls",
     "RemoteUrl",
     "StorageOptions",
+    "credentials_included",
     "is_url",
     "public_url",
     "refuse_remote_target",
@@ -52,8 +55,23 @@ def public_url(path: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+_included: ContextVar[bool] = ContextVar("credentials are pickled", default=False)
+
+
+@contextmanager
+def credentials_included() -> Iterator[None]:
+    """Have credentials pickled within the block: for a process that this one has started, and no file."""
+    token = _included.set(True)
+    try:
+        yield
+    finally:
+        _included.reset(token)
+
+
 def _spawning() -> bool:
-    """Return whether a process is being started, which is what is pickled for."""
+    """Return whether a process is being started, or was, which is what is pickled for."""
+    if _included.get():
+        return True
     from multiprocessing.context import get_spawning_popen
 
     return get_spawning_popen() is not None

@@ -99,7 +99,10 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *_LOW,
         *("presets", "importers", "shards", "manifest", "progress", "remote", "_core"),
     },
-    "direct": {*_LOW, "conversion", "distributed", "importers", "manifest", "shards", "_core"},
+    "direct": {
+        *_LOW,
+        *("conversion", "distributed", "importers", "manifest", "remote", "shards", "_core"),
+    },
     "sim": {*_LOW, "detector_grid", "presets", "shards"},
     "summary": {"errors", "dataset", "loader", "options", "progress"},
     "physics": {"schema", "summary"},

@@ -332,12 +332,8 @@ def test_energies_of_channels_samples_and_runs_are_smeared_independently() -> No
     images = np.full((8, 4, H, W), 10.0, np.float32)
     terms = {c: dali.Resolution(noise=1.0) for c in (0, 1, 3)}
     for seed in (None, 3):
-        runs = graphs(
-            images,
-            lambda x, seed=seed: dali.energy_smear(x, (4, H, W), resolution=terms, seed=seed),
-            n=4,
-            seed=5,
-        )
+        smear = partial(dali.energy_smear, shape=(4, H, W), resolution=terms, seed=seed)
+        runs = graphs(images, smear, n=4, seed=5)
         drawn = np.stack([run[0] for run in runs])[:, :, [0, 1, 3]].reshape(96, -1)
         correlations = np.corrcoef(drawn)[np.triu_indices(96, 1)]
         assert abs(correlations).max() < 6 / np.sqrt(H * W)

@@ -423,8 +423,8 @@ def test_what_triton_compiles_with_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "find_spec", lambda name: name)
-    monkeypatch.setattr(feed_module.shutil, "which", lambda name: name)
-    monkeypatch.setattr(feed_module.sysconfig, "get_path", lambda *_: str(tmp_path))
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
     with pytest.warns(UserWarning, match=r"Python\.h is missing"):
         assert feed_module.scatter_for(torch.device("cuda")) is scatter_torch.scatter
     (tmp_path / "Python.h").touch()

@@ -93,6 +93,19 @@ def run(text: str, *arguments: str, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+def test_a_service_that_is_told_to_end_twice_ends(server: FaultyServer) -> None:
+    from e2eio.remote.service import current_service
+
+    service = current_service()
+    for _ in range(50):  # each release of the last user plans the end anew
+        service.release()
+        assert current_service() is service
+    service.release()
+    service._thread.join(20)
+    assert not service._thread.is_alive()
+    assert service._loop.is_closed()
+
+
 def test_what_is_a_url() -> None:
     assert [is_url(p) for p in ("https://a/b", "s3://b/k", Path("a"), "C:\\a", "a:b", "c://d")] == [
         *(True, True, False, False, False, False)

@@ -326,3 +326,19 @@ def test_targets_are_local(parquet: Path, url: str, tmp_path: Path) -> None:
 def _small(path: Path) -> Path:
     make(path / "small", 3)
     return path / "small"
+
+
+def test_a_foreign_file_is_a_dataset(server: FaultyServer, parquet: Path, tmp_path: Path) -> None:
+    shutil.copy(parquet, server.directory / "jets.parquet")
+    url = (
+        server.url.replace("http://", "http://me:hunter2@")
+        + "/jets.parquet?X-Amz-Signature=abcdef99"
+    )
+    ours, theirs = e2eio.Dataset(url, cache=tmp_path / "cache"), e2eio.Dataset(str(parquet))
+    assert len(ours) == len(theirs)
+    name = theirs.schema.image.name
+    np.testing.assert_array_equal(ours[3][name], theirs[3][name])
+    assert set(server.queries) == {"X-Amz-Signature=abcdef99"}
+    kept = b"".join(each.read_bytes() for each in (tmp_path / "cache").rglob("*") if each.is_file())
+    assert b"hunter2" not in kept
+    assert b"abcdef99" not in kept

@@ -89,8 +89,10 @@ struct FinishedBytes {
 // Checks images [n, C, H, W] and one [n] array per scalar against the schema; returns n.
 py::ssize_t checked_count(const Schema& schema, const py::array& images,
                           const std::vector<py::array>& scalars) {
+  // Equal, not the same object: what pickle, metadata or another library has made is as good. One of
+  // the other byte order is not equal.
   const bool is_float =
-      images.dtype().is(py::dtype::of<float>()) || images.dtype().is(py::dtype::of<double>());
+      images.dtype().equal(py::dtype::of<float>()) || images.dtype().equal(py::dtype::of<double>());
   const ImageShape shape = schema.shape();
   if (!is_float || images.ndim() != 4 || images.shape(1) != shape.channels ||
       images.shape(2) != shape.height || images.shape(3) != shape.width) {

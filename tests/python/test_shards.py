@@ -72,6 +72,22 @@ def test_any_strides_and_float64(tmp_path: Path) -> None:
         assert same_bits(read_back(tmp_path / name), np.ascontiguousarray(given.astype("f4")))
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.dtype("f4", metadata={"from": "elsewhere"}),
+        np.dtype("f4").newbyteorder("="),
+        np.dtype("f8").newbyteorder("="),
+    ],
+)
+def test_dtypes_are_compared_not_their_objects(tmp_path: Path, dtype: np.dtype[Any]) -> None:
+    images = make_images(2)
+    y = np.zeros(2, np.dtype("i8", metadata={"from": "elsewhere"}))
+    with write(tmp_path / "d", SCHEMA) as writer:
+        writer.append(images.astype(dtype), {"y": y, "pt": np.zeros(2, np.float32)})
+    assert same_bits(read_back(tmp_path / "d"), images)
+
+
 def test_size_ends_a_shard(tmp_path: Path) -> None:
     with write(tmp_path / "d", SCHEMA, shard_bytes=2_000) as writer:
         for k in range(40):

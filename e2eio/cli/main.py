@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from e2eio.cli import build_dali_op, completion, convert, export, inspect, reshard, verify, view
 from e2eio.errors import ConfigError, E2eioError, SchemaMismatchError
@@ -26,7 +26,22 @@ _INTERRUPTED: Final = 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage in one line."""
+    """Takes options and paths in any order, and reports wrong usage in one line."""
+
+    _is_mixing = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        # As it is, argparse ends "SRC..." at the first option: SRC SRC --labels 1,0 DST is refused.
+        # "--" is lost where they are mixed, and is seldom needed.
+        if self._subparsers is not None or self._is_mixing or (args is not None and "--" in args):
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
     def error(self, message: str) -> NoReturn:
         _report(f"{message}; see '{self.prog} --help'")

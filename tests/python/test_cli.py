@@ -65,6 +65,24 @@ def record_begins(path: Path) -> list[int]:
     return [64, *(64 + np.cumsum(sizes)).tolist()][:-1]
 
 
+def test_options_stand_anywhere(source: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert main(["convert", str(source), *SMALL, str(source), "--labels", "1,0"]) == 2  # no label
+    options = ["--labels", "1,0", "--label-field", "class"]
+    assert main(["convert", str(source), *SMALL, str(source), *options, out]) == 0
+    assert manifest.read(Path(out)).n_samples == 40
+    assert main(["verify", out, "--quiet", out]) == 0
+
+
+def test_a_name_that_begins_with_a_dash(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.rename(tmp_path / "-jets")
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", *SMALL, "--", "-jets", "out"]) == 0
+    assert manifest.read(tmp_path / "out").n_samples == 20
+
+
 def test_module_runs_as_a_program(tmp_path: Path, published: Path) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -89,8 +89,8 @@ struct FinishedBytes {
 // Checks images [n, C, H, W] and one [n] array per scalar against the schema; returns n.
 py::ssize_t checked_count(const Schema& schema, const py::array& images,
                           const std::vector<py::array>& scalars) {
-  // Equal, not the same object: what pickle, metadata or another library has made is as good. One of
-  // the other byte order is not equal.
+  // Equal, not the same object: what pickle, metadata or another library has made is as good. One
+  // of the other byte order is not equal.
   const bool is_float =
       images.dtype().equal(py::dtype::of<float>()) || images.dtype().equal(py::dtype::of<double>());
   const ImageShape shape = schema.shape();

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Hdf5Sink"]
 
 _CHUNK_NUMBERS = 1 << 16  # of a chunk of positions or values
+_CACHE_BYTES = 64 << 20  # holds a chunk that is written in parts, as where a file ends in a batch
 
 
 class Hdf5Sink:
@@ -36,7 +37,7 @@ class Hdf5Sink:
     """
 
     def __init__(self, path: Path, schema: Schema, n: int, options: ExportOptions) -> None:
-        self._file = h5py.File(path, "w")
+        self._file = h5py.File(path, "w", rdcc_nbytes=_CACHE_BYTES)
         self._options = options
         self._done = 0
         self._file.attrs["e2eio"] = json.dumps(describe(schema, options))
@@ -48,13 +49,13 @@ class Hdf5Sink:
             n_channels, height, width = schema.image.shape
             chw = options.layout == "CHW"
             shape = (n_channels, height, width) if chw else (height, width, n_channels)
+            chunked: dict[str, Any] = {
+                "chunks": (min(n, options.group_samples), *shape),
+                "compression": options.compression,
+                "shuffle": options.compression is not None,
+            }
             self._images = self._file.create_dataset(
-                schema.image.name,
-                (n, *shape),
-                "f4",
-                chunks=(max(1, min(n, options.group_samples)), *shape),
-                compression=options.compression,
-                shuffle=options.compression is not None,
+                schema.image.name, (n, *shape), "f4", **(chunked if n else {})
             )
         else:
             self._channels = [self._channel(name, n) for name in schema.channels]

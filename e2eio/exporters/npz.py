@@ -65,6 +65,9 @@ class NpzSink:
 
     def close(self) -> None:
         """See ImageSink."""
+        if not self._parts:  # no samples: arrays of none
+            none = {field.name: np.empty(0, field.dtype) for field in self._schema.scalars}
+            self.write(np.empty((0, *self._schema.image.shape), np.float32), none)
         kind = zipfile.ZIP_STORED if self._options.compression is None else zipfile.ZIP_DEFLATED
         try:
             with zipfile.ZipFile(self._path, "w", kind, allowZip64=True) as archive:

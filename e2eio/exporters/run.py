@@ -38,6 +38,13 @@ _COMPRESSIONS: Final[dict[str, tuple[str | None, ...]]] = {
     "tfrecord": ("gzip", "zlib", None),
     "npz": ("deflate", None),
 }
+#: What follows a channel's name in the names of what is stored of its pixels.
+_SPARSE_ENDINGS: Final = {
+    "parquet": ("_index", "_value"),
+    "hdf5": ("",),
+    "tfrecord": ("_index", "_value"),
+    "npz": ("_offsets", "_positions", "_values"),
+}
 _BATCH_BYTES: Final = 32 << 20  # dense
 
 
@@ -98,7 +105,8 @@ def export(
     samples_per_file : int, optional
         Write several files: a number comes before the ending, from ``-00000`` on.
     group_samples : int
-        Samples of a row group (Parquet) or chunk (HDF5, dense). 1 for code that reads a jet per row group.
+        Samples of a row group (Parquet) or chunk (HDF5, dense), at most: fewer where so many images are more than
+        32 MB. 1 for code that reads a jet per row group.
     overwrite : bool
         Replace files that are there.
     progress : bool
@@ -127,17 +135,22 @@ def export(
             f"wrong number of samples: found group_samples={group_samples!r}, "
             f"samples_per_file={samples_per_file!r}, expected at least 1"
         )
-    options = ExportOptions(form, layout, _compression_of(kind, compression), group_samples)
+    compression = _compression_of(kind, compression)
     if form not in ("sparse", "dense") or layout not in ("CHW", "HWC"):
         raise ConfigError(
             f"wrong form or layout: found {form!r} and {layout!r}, expected sparse or dense, and CHW or HWC"
         )
     source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    # Whole groups in a batch: else the end of a group is a group of its own, or a chunk packed twice.
+    most = max(1, min(256, _BATCH_BYTES // (4 * int(np.prod(source.schema.image.shape)))))
+    group = min(group_samples, most)
+    options = ExportOptions(form, layout, compression, group)
     with (
-        _loader(source, channels, select) as loader,
+        _loader(source, channels, select, most - most % group) as loader,
         make_progress(progress, verb="exported") as shown,
     ):
         schema = _delivered_schema(source.schema, loader.options["channels"])
+        _refuse_names(kind, form, schema)
         n = _count(loader)
         files = _file_names(target, n, samples_per_file)
         _refuse_existing(files, overwrite)
@@ -171,12 +184,13 @@ def _compression_of(kind: str, given: str | None) -> str | None:
     return given
 
 
-def _loader(dataset: Dataset, channels: Sequence[str | int] | None, select: str | None) -> Loader:
-    size = 4 * int(np.prod(dataset.schema.image.shape))
+def _loader(
+    dataset: Dataset, channels: Sequence[str | int] | None, select: str | None, batch_size: int
+) -> Loader:
     fields = [dataset.schema.image.name, *(field.name for field in dataset.schema.scalars)]
     return Loader(
         dataset,
-        batch_size=max(1, min(256, _BATCH_BYTES // size)),
+        batch_size=batch_size,
         fields=fields,
         channels=channels,
         select=select,
@@ -194,6 +208,28 @@ def _delivered_schema(schema: Schema, channels: Sequence[int]) -> Schema:
 def _count(loader: Loader) -> int:
     full = loader.options["batch_size"]
     return (len(loader) - 1) * full + loader.last_batch_shape[0] if len(loader) else 0
+
+
+def _refuse_names(kind: str, form: Form, schema: Schema) -> None:
+    """Raise ConfigError if two things in the file would have one name, or one a name that it cannot have."""
+    names = [name + end for name in schema.channels for end in _SPARSE_ENDINGS[kind]]
+    if form == "dense":
+        names = [schema.image.name]
+    names += [field.name for field in schema.scalars]
+    if kind == "npz":
+        names.append("e2eio")  # the description
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(
+            f"two of one name: {twice[0]!r}: found it twice among what a {form} {kind} file would hold, expected "
+            "names that differ; choose another format or form, or convert again with rename"
+        )
+    paths = [name for name in names if "/" in name or name == "."]
+    if kind == "hdf5" and paths:
+        raise ConfigError(
+            f"no name in HDF5: {paths[0]!r}: found a path, expected no slash; choose another format, or convert "
+            "again with rename"
+        )
 
 
 def _file_names(target: Path, n: int, per_file: int | None) -> list[tuple[Path, int]]:

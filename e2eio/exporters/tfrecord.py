@@ -68,7 +68,8 @@ class TfRecordSink:
 def _feature_column(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if column.dtype.kind != "f":
         return column
-    narrow = column.astype(np.float32)
+    with np.errstate(over="ignore"):  # compared below
+        narrow = column.astype(np.float32)
     if not np.array_equal(narrow, column, equal_nan=True):
         raise ConfigError(
             f"no such numbers in TFRecord: field {name!r}: found {column.dtype} values that are no float32; "

@@ -295,3 +295,69 @@ def test_without_its_package_a_format_says_what_to_install(path: Path, tmp_path:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert "e2eio[hdf5]" in done.stdout
+
+
+def small(out: Path, channel: str, scalar: str, n: int = 3) -> Path:
+    schema = Schema(
+        ImageField("X", (Channel(channel, "GeV"),), 4, 4), (ScalarField(scalar, "int64"),)
+    )
+    with e2eio.write(out, schema) as writer:
+        if n:
+            writer.append(np.ones((n, 1, 4, 4), np.float32), {scalar: np.arange(n)})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("ending", "form", "channel", "scalar", "text"),
+    [
+        ("h5", "sparse", "pt", "pt", "two of one name: 'pt'"),
+        ("parquet", "sparse", "ecal", "ecal_index", "two of one name: 'ecal_index'"),
+        ("tfrecord", "sparse", "ecal", "ecal_value", "two of one name: 'ecal_value'"),
+        ("npz", "sparse", "ecal", "ecal_values", "two of one name: 'ecal_values'"),
+        ("npz", "dense", "ecal", "e2eio", "two of one name: 'e2eio'"),
+        ("h5", "dense", "ecal", "jet/pt", "no name in HDF5: 'jet/pt'"),
+        ("h5", "sparse", ".", "y", "no name in HDF5: '.'"),
+    ],
+)
+def test_names_that_a_file_cannot_have(
+    tmp_path: Path, ending: str, form: Any, channel: str, scalar: str, text: str
+) -> None:
+    out = tmp_path / f"jets.{ending}"
+    with pytest.raises(ConfigError, match=text):
+        export(small(tmp_path / "data", channel, scalar), out, form=form)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("form", ["sparse", "dense"])
+def test_no_samples(tmp_path: Path, form: Any) -> None:
+    path = small(tmp_path / "data", "ecal", "y", 0)
+    for ending in ("parquet", "h5", "tfrecord", "npz"):
+        assert export(path, tmp_path / f"jets.{ending}", form=form).n_samples == 0
+    shape = (0, 4, 4, 1)
+    with np.load(tmp_path / "jets.npz") as arrays, h5py.File(tmp_path / "jets.h5") as file:
+        assert arrays["y"].shape == file["y"].shape == (0,)
+        if form == "dense":
+            assert arrays["X"].shape == file["X"].shape == shape
+        else:
+            assert arrays["ecal_offsets"].tolist() == file["ecal/offsets"][:].tolist() == [0]
+
+
+def test_groups_are_whole_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small(tmp_path / "data", "ecal", "y", 100)
+    monkeypatch.setattr("e2eio.exporters.run._BATCH_BYTES", 30 * 64)  # a batch of 30 images
+    for asked, groups in ((8, [8] * 12 + [4]), (64, [30, 30, 30, 10])):
+        options: dict[str, Any] = {"form": "dense", "group_samples": asked, "overwrite": True}
+        export(path, tmp_path / "jets.parquet", **options)
+        meta = pq.read_metadata(tmp_path / "jets.parquet")
+        assert [meta.row_group(k).num_rows for k in range(meta.num_row_groups)] == groups
+        export(path, tmp_path / "jets.h5", **options)
+        with h5py.File(tmp_path / "jets.h5") as file:
+            assert file["X"].chunks == (groups[0], 4, 4, 1)
+
+
+def test_numbers_that_tfrecord_has_not(tmp_path: Path) -> None:
+    schema = Schema(ImageField("X", (Channel("ecal"),), 4, 4), (ScalarField("w", "float64"),))
+    with e2eio.write(tmp_path / "data", schema) as writer:
+        writer.append(np.ones((1, 1, 4, 4), np.float32), {"w": np.array([1e300])})
+    with pytest.raises(ConfigError, match="'w': found float64 values that are no float32"):
+        export(tmp_path / "data", tmp_path / "jets.tfrecord")

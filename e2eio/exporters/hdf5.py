@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ except ImportError as error:  # pragma: no cover - exercised without the extra
     ) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from e2eio.schema import Schema
@@ -29,6 +33,40 @@ _CHUNK_NUMBERS = 1 << 16  # of a chunk of positions or values
 _CACHE_BYTES = 64 << 20  # holds a chunk that is written in parts, as where a file ends in a batch
 
 
+class _PatientFile(io.FileIO):
+    """A file that never tells libhdf5 of an error: told of one, it goes on with half of its structures and crashes.
+
+    The first error is kept, and whatever is written after it is not. One thread at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def require_written(self) -> None:
+        """Raise what the system has refused with."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        left = memoryview(data)
+        try:
+            while len(left) and self._error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Give the file a size."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+        return size or 0
+
+
 class Hdf5Sink:
     """Dense: a dataset ``[n, C, H, W]`` or ``[n, H, W, C]`` named as the image field, in chunks of whole samples.
 
@@ -37,7 +75,8 @@ class Hdf5Sink:
     """
 
     def __init__(self, path: Path, schema: Schema, n: int, options: ExportOptions) -> None:
-        self._file = h5py.File(path, "w", rdcc_nbytes=_CACHE_BYTES)
+        self._stream = _PatientFile(path)
+        self._file = h5py.File(self._stream, "w", rdcc_nbytes=_CACHE_BYTES)
         self._options = options
         self._done = 0
         self._file.attrs["e2eio"] = json.dumps(describe(schema, options))
@@ -77,6 +116,10 @@ class Hdf5Sink:
 
     def write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[Any]]) -> None:
         """See ImageSink."""
+        with self._reported():
+            self._write(images, scalars)
+
+    def _write(self, images: NDArray[np.float32], scalars: dict[str, NDArray[Any]]) -> None:
         here = slice(self._done, self._done + len(images))
         for name, column in self._scalars.items():
             column[here] = scalars[name]
@@ -95,4 +138,14 @@ class Hdf5Sink:
 
     def close(self) -> None:
         """See ImageSink."""
-        self._file.close()
+        with self._reported():
+            self._file.close()
+        self._stream.close()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Raise the error of the system that was kept, before any that has followed from it."""
+        try:
+            yield
+        finally:
+            self._stream.require_written()

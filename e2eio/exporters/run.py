@@ -13,7 +13,7 @@ import numpy as np
 
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, ShardExistsError
-from e2eio.exporters.sink import ExportOptions, Form, ImageSink, complete_file
+from e2eio.exporters.sink import ExportOptions, Form, ImageSink, complete_file, make_directory
 from e2eio.loader import Loader
 from e2eio.progress import Progress, make_progress
 from e2eio.schema import Schema
@@ -265,7 +265,7 @@ def _write(
     parts = _parts(loader, [n for _, n in files])
     done = 0
     for path, n in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         with complete_file(path) as temporary, ExitStack() as stack:
             sink = _sink(kind, temporary, schema, n, options)
             stack.callback(sink.close)

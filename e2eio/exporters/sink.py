@@ -26,6 +26,7 @@ __all__ = [
     "PixelLists",
     "complete_file",
     "describe",
+    "make_directory",
     "pixel_lists",
 ]
 
@@ -109,6 +110,20 @@ def pixel_lists(images: NDArray[np.float32]) -> list[PixelLists]:
         offsets = np.searchsorted(samples, np.arange(n + 1)).astype(np.int64)
         lists.append(PixelLists(offsets, positions.astype(np.int32), pixels[samples, positions]))
     return lists
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those around it, unless it is there.
+
+    Raises
+    ------
+    ShardIOError
+        The system refused.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise io_error("cannot make directory", path, error) from error
 
 
 @contextmanager

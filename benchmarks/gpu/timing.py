@@ -43,18 +43,27 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def kernel_ms(action: Callable[[], object], times: int = 20) -> float:
-    """Return what an action takes the card: as a graph, so that the host's launches do not count."""
-    action()  # compiles what is to be compiled
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+def kernel_ms(action: Callable[[], object], times: int = 20, *, as_graph: bool = True) -> float:
+    """Return what an action takes the card: as a graph, so that the host's launches do not count.
+
+    What copies from pageable memory, or waits for the card, cannot be a graph: the host's part counts there.
+    """
+
+    def repeated() -> None:
         for _ in range(times):
             action()
-    graph.replay()
+
+    action()  # compiles what is to be compiled
+    torch.cuda.synchronize()
+    if as_graph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            repeated()
+    run = graph.replay if as_graph else repeated
+    run()
     begin, end = _event(), _event()
     begin.record()
-    graph.replay()
+    run()
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) / times

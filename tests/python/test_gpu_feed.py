@@ -57,6 +57,24 @@ def test_without_a_card_it_measures_the_cpu_and_says_so(
     assert "No GPU" in capsys.readouterr().out
 
 
+def test_only_the_kernel_is_timed_as_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's operations copy from pageable memory, which no graph of CUDA can hold."""
+    graphs: list[bool] = []
+
+    def noting(action: Any, *, as_graph: bool = True) -> float:
+        action()
+        graphs.append(as_graph)
+        return 1.0
+
+    monkeypatch.setattr(gpu_feed.timing, "kernel_ms", noting)
+    jets = e2eio.Dataset(derive_shards(ToySource(1), 64, tmp_path).files["e2eio"])
+    figures = gpu_feed._measure_filling(jets, "x1", "filling", HOST)
+    assert graphs == [True, False, False]
+    assert all("torch operations" in figure.note for figure in figures[1:])
+
+
 def test_feeds_of_others_are_compared_and_timed(tmp_path: Path) -> None:
     """On the CPU, with the host's memory in the place of a card's."""
     options, _ = gpu_feed.parse(["--quick", "--threads", "1"])

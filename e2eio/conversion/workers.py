@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
@@ -198,6 +199,7 @@ def _death(worker: _Worker, job: Job) -> E2eioError:
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
     """Have the processes that are started in the block never see Ctrl-C."""
+    resource_tracker.ensure_running()  # the first process would start it, and that unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +78,14 @@ class Hdf5Sink:
 
     def __init__(self, path: Path, schema: Schema, n: int, options: ExportOptions) -> None:
         self._stream = _PatientFile(path)
-        self._file = h5py.File(self._stream, "w", rdcc_nbytes=_CACHE_BYTES)
         self._options = options
         self._done = 0
+        with self._reported():
+            self._file = h5py.File(self._stream, "w", rdcc_nbytes=_CACHE_BYTES)
+            self._make_datasets(schema, n)
+
+    def _make_datasets(self, schema: Schema, n: int) -> None:
+        options = self._options
         self._file.attrs["e2eio"] = json.dumps(describe(schema, options))
         self._scalars = {
             field.name: self._file.create_dataset(field.name, (n,), field.dtype)
@@ -145,7 +152,25 @@ class Hdf5Sink:
     @contextmanager
     def _reported(self) -> Iterator[None]:
         """Raise the error of the system that was kept, before any that has followed from it."""
-        try:
-            yield
-        finally:
-            self._stream.require_written()
+        with _interrupts_later():
+            try:
+                yield
+            finally:
+                self._stream.require_written()
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Have Ctrl-C wait: in the midst of a write for libhdf5 it would be another error that makes it crash."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    seen: list[Any] = []
+    signal.signal(signal.SIGINT, lambda _, frame: seen.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if seen:
+        before(signal.SIGINT, seen[0])

@@ -361,24 +361,3 @@ def test_numbers_that_tfrecord_has_not(tmp_path: Path) -> None:
         writer.append(np.ones((1, 1, 4, 4), np.float32), {"w": np.array([1e300])})
     with pytest.raises(ConfigError, match="'w': found float64 values that are no float32"):
         export(tmp_path / "data", tmp_path / "jets.tfrecord")
-
-
-@pytest.mark.parametrize("compression", ["auto", "none"])
-@pytest.mark.parametrize("form", ["sparse", "dense"])
-@pytest.mark.parametrize("ending", ["parquet", "h5", "tfrecord", "npz"])
-def test_full_disk(path: Path, tmp_path: Path, ending: str, form: str, compression: str) -> None:
-    out = tmp_path / "full" / f"jets.{ending}"
-    arguments = ["export", str(path), str(out), "--form", form, "--compression", compression]
-    program = (
-        "import resource, sys\n"
-        "from e2eio.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))\n"
-        f"sys.exit(main({arguments!r} + ['--quiet']))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith(f"e2eio: cannot write: {out}: "), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not [*out.parent.iterdir()]

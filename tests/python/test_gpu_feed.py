@@ -68,7 +68,7 @@ def test_only_the_kernel_is_timed_as_a_graph(
         graphs.append(as_graph)
         return 1.0
 
-    monkeypatch.setattr(gpu_feed.timing, "kernel_ms", noting)
+    monkeypatch.setattr("gpu.timing.kernel_ms", noting)
     jets = e2eio.Dataset(derive_shards(ToySource(1), 64, tmp_path).files["e2eio"])
     figures = gpu_feed._measure_filling(jets, "x1", "filling", HOST)
     assert graphs == [True, False, False]

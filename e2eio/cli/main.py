@@ -94,8 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["verify", "nowhere"])
     1
     """
+    args = argparse.Namespace()
     try:
         args = _make_parser().parse_args(argv)
+        _require_target(args)
         code = int(args.run(args))
         sys.stdout.flush()
     except SystemExit as end:  # by argparse: --help, --version, or wrong usage
@@ -105,9 +107,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _failed(error)
     except KeyboardInterrupt:
-        _report("interrupted: complete shards stay; run the same command again to go on")
+        goes_on = hasattr(args, "no_resume")
+        _report(
+            "interrupted: complete shards stay; run the same command again to go on"
+            if goes_on
+            else "interrupted: files that are complete stay"
+        )
         return _INTERRUPTED
     return code
+
+
+def _require_target(args: argparse.Namespace) -> None:
+    """Raise ConfigError for the path of a variable that is not set, which pathlib takes for "."."""
+    if getattr(args, "out", None) == "":
+        raise ConfigError("no target: found an empty path, expected one; name it")
 
 
 def _failed(error: Exception) -> int:

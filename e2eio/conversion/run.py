@@ -15,7 +15,7 @@ from e2eio.conversion.skipped import REPORT_NAME
 from e2eio.conversion.sources import Sources
 from e2eio.conversion.target import Target
 from e2eio.conversion.work import FinishedShard
-from e2eio.errors import ImporterError
+from e2eio.errors import ConfigError, ImporterError
 from e2eio.importers import Layout
 from e2eio.manifest import Manifest, Provenance, SourceEntry
 from e2eio.progress import Progress, make_progress
@@ -168,6 +168,8 @@ def convert(
     --------
     >>> convert("BoostedTop_x1_fixed_0.snappy.parquet", "data/top")  # doctest: +SKIP
     """
+    if not os.fspath(out):
+        raise ConfigError("no target: found an empty path, expected a directory; name it")
     refuse_remote_target(out)
     options = make_options(
         preset=preset,

@@ -19,7 +19,7 @@ def open_binary(path: str) -> BinaryIO:
     ShardNotFoundError, ShardIOError
         The file is missing, or the system refused.
     ImporterError
-        It is a directory.
+        It is a directory, or the name is none.
     """
     if is_url(path):
         from e2eio.remote.stream import open_stream  # brings in asyncio
@@ -29,6 +29,10 @@ def open_binary(path: str) -> BinaryIO:
         return open(path, "rb")  # noqa: PTH123 - the name is reported as given
     except OSError as error:
         raise system_error(path, error) from error
+    except ValueError as error:  # a NUL in the name
+        raise ImporterError(
+            f"no path: {path!r}: found {error}, expected the name of a file; check the path", path
+        ) from error
 
 
 def first_bytes(path: str, n_bytes: int) -> bytes:

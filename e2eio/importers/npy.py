@@ -96,7 +96,8 @@ class ArraySource:
             )
         if header.shape[0] == 0:
             raise ImporterError(
-                f"no samples: {where}: found {header.shape}, expected at least one", self._path
+                f"no samples: {where}: found {header.shape}, expected at least one; leave out the file",
+                self._path,
             )
         if header.dtype.hasobject:
             raise ImporterError(

@@ -343,7 +343,10 @@ def make_schema(
             f"{len(channels)}: {', '.join(channel.name for channel in channels)}; mend channels"
         )
     _, height, width = geometry.shape
-    fields = tuple(ScalarField(name, dtype, scalar_unit(name)) for name, dtype in scalars)
+    try:
+        fields = tuple(ScalarField(name, dtype, scalar_unit(name)) for name, dtype in scalars)
+    except ConfigError as error:
+        raise ConfigError(f"{error}: beside {where}; rename it in the file, or drop it") from error
     return Schema(ImageField(image, channels, height, width, options.precision), fields)
 
 

@@ -83,6 +83,21 @@ def test_a_name_that_begins_with_a_dash(
     assert manifest.read(tmp_path / "out").n_samples == 20
 
 
+def test_an_empty_target_is_not_this_directory(
+    source: Path,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for verb in (["convert", str(source), "", *SMALL], ["merge", str(dataset), ""]):
+        capsys.readouterr()
+        assert main(verb) == 2
+        assert "no target: found an empty path" in error_line(capsys)
+    assert not (tmp_path / "dataset.json").exists()
+
+
 def test_module_runs_as_a_program(tmp_path: Path, published: Path) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -293,10 +308,10 @@ def test_verify_finds_a_flip_in_any_byte(dataset: Path, capsys: pytest.CaptureFi
 
 
 def test_internal_errors_are_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("E2EIO_DEBUG", raising=False)
-    arguments = ["convert", "a\0b", str(tmp_path / "d")]  # no shell can pass such a name
+    arguments = ["convert", str(source), "a\0b", *SMALL]  # no shell can pass such a name
     assert main(arguments) == 1
     assert "internal error: ValueError: embedded null byte" in error_line(capsys)
     monkeypatch.setenv("E2EIO_DEBUG", "1")

@@ -168,3 +168,20 @@ def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
             return
         time.sleep(0.01)
     pytest.fail("the worker is still there")
+
+
+def test_the_first_worker_never_sees_ctrl_c() -> None:
+    program = (
+        "import os, signal\n"
+        "from e2eio.conversion import workers\n"
+        "worker = workers._start()\n"
+        "os.kill(worker.process.pid, signal.SIGINT)\n"  # it has not even begun to import
+        "worker.pipe.send((max, (1,)))\n"  # of 1 and a tick: an error, told by one who lives
+        "print(worker.pipe.poll(60) and worker.pipe.recv()[0])\n"
+        "worker.pipe.close()\n"
+        "worker.process.join()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.stdout, done.stderr) == ("error\n", "")

@@ -440,3 +440,18 @@ def test_memory_does_not_grow_with_the_row_group(tmp_path: Path) -> None:
     n, grown_mib = map(int, done.stdout.split())
     assert n == 1000
     assert grown_mib < 160, grown_mib
+
+
+@pytest.mark.parametrize(("name", "found"), [("", "empty"), ("s" * 70_000, "70000 bytes")])
+def test_a_column_that_cannot_be_a_field(tmp_path: Path, name: str, found: str) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"X": pa.array([[1.0] * 8] * 2, pa.list_(pa.float32())), name: pa.array([1, 2])}
+    pq.write_table(pa.table(columns), path)
+    options = ImportOptions(shape=(2, 2, 2), channels=("a", "b"))
+    with pytest.raises(ConfigError, match=f"scalar name: found .*{found}.*a.parquet; rename"):
+        open_source(path, options)
+
+
+def test_a_path_with_a_nul() -> None:
+    with pytest.raises(ImporterError, match="no path"):
+        open_source("a\0b")

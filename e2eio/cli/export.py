@@ -43,7 +43,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--select", metavar="CONDITION", help="on scalar fields, as 'pt > 500 & y == 1'")
     add("--compression", default="auto", metavar="NAME", help="of the format's; none: none")
     add("--samples-per-file", type=int, metavar="N", help="write several files: OUT-00000, ...")
-    add("--group-samples", type=int, default=64, metavar="N", help="of a row group or chunk")
+    add(
+        "--group-samples",
+        type=int,
+        default=64,
+        metavar="N",
+        help="of a row group or chunk, at most",
+    )
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--quiet", action="store_true", help="show no progress")
     add("--json", action="store_true", help="print the result as JSON")

@@ -12,6 +12,7 @@ import os
 import struct
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ __all__ = ["BLOCK_BYTES", "CachedBlocks", "kept_shard"]
 #: What is fetched and kept as a whole.
 BLOCK_BYTES: Final = 256 << 10
 _MAX_RUN: Final = 16  # blocks of one request
+_ROUNDS: Final = 4  # of fetching what is missing, at most
 _MARK: Final = struct.Struct("<II")  # 1 if the block is there, its crc32c
 
 
@@ -145,7 +147,7 @@ class CachedBlocks:
             n_missing = await asyncio.to_thread(self._put, run, data)
             if n_missing == 0:
                 await asyncio.to_thread(self._finish)
-            elif n_missing <= self._n_blocks // 2 and self._rest is None:
+            if n_missing <= self._n_blocks // 2 and self._rest is None and not self._adopted:
                 # Ends of the file are read by nobody, and the records of other ranks not here.
                 self._rest = asyncio.ensure_future(self._fetch_rest(service, file))
             return run, data, n_retries
@@ -155,13 +157,23 @@ class CachedBlocks:
                 self._pending.pop(block, None)
 
     async def _fetch_rest(self, service: Service, file: RemoteFile) -> None:
-        found = await asyncio.to_thread(self._marked)
-        for run in _runs([block for block in range(self._n_blocks) if not found[block]]):
-            if not any(block in self._pending for block in run):
-                try:
-                    await self._begin(service, file, run)
-                except Fault:  # who needs the bytes will say so
-                    return
+        # Who reads fetches too, so what is missing is looked up before each request.
+        for _ in range(_ROUNDS * (self._n_blocks // _MAX_RUN + 1)):
+            n_put = self._n_put
+            marked = await asyncio.to_thread(self._marked)
+            missing = [block for block, is_there in enumerate(marked) if not is_there]
+            if not missing:
+                await asyncio.to_thread(self._finish)
+            if self._adopted:
+                return
+            if n_put != self._n_put or not missing:  # damaged blocks are missing now
+                continue
+            new = [block for block in missing if block not in self._pending]
+            with suppress(Fault):  # who needs the bytes will say so
+                if new:
+                    await self._begin(service, file, next(_runs(new)))
+                else:
+                    await asyncio.shield(self._pending[missing[0]])
 
     def _found(self, blocks: Sequence[int]) -> dict[int, bytes]:
         """Return those of the blocks that are there, undamaged."""
@@ -178,12 +190,14 @@ class CachedBlocks:
     def _found_in_part(self, blocks: Sequence[int]) -> dict[int, bytes]:
         found = {}
         try:
-            with self._part.open("rb") as part, self._map.open("rb") as marks:
+            with self._part.open("rb") as part, self._map.open("r+b") as marks:
                 for block in blocks:
                     data = os.pread(part.fileno(), BLOCK_BYTES, block * BLOCK_BYTES)
                     mark = os.pread(marks.fileno(), _MARK.size, block * _MARK.size)
                     if mark == _MARK.pack(1, _core.crc32c(data)):
                         found[block] = data
+                    elif mark[:1] == b"\1":  # damaged
+                        os.pwrite(marks.fileno(), _MARK.pack(0, 0), block * _MARK.size)
         except FileNotFoundError:  # somebody clears the cache, or has finished the copy
             pass
         return found

@@ -93,6 +93,14 @@ def test_bytes_are_fetched_once(
     assert again.readers[0].io == "cached remote http"
 
 
+def test_neighbours_are_read_together(server: FaultyServer) -> None:
+    with e2eio.Loader(
+        f"{server.url}/top", batch_size=50, framework="numpy", shuffle=True, rank=0, world_size=1
+    ) as loader:
+        assert sum(len(batch["y"]) for batch in loader) == N
+        assert loader.stats()["io"]["records_per_read"] > 8  # some 40 kB lie between two of a batch
+
+
 def test_without_a_cache_nothing_is_kept(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

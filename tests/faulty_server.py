@@ -72,6 +72,20 @@ class FaultyServer:
             self.requests.append((path, begin, end))
             return len(self.requests)
 
+    def first_time(self, *faults: str) -> Callable[[int, str], str | None]:
+        """Return a `fault` that meets each range once, whoever asks in what order: the next try succeeds."""
+        seen: set[tuple[str, int | None, int | None]] = set()
+
+        def fault(number: int, path: str) -> str | None:
+            key = self.requests[number - 1]
+            with self._lock:
+                if key in seen:
+                    return None
+                seen.add(key)
+                return faults[len(seen) % len(faults)]
+
+        return fault
+
     def n_requests(self, suffix: str = ".e2e") -> int:
         return sum(path.endswith(suffix) for path, _, _ in self.requests)
 

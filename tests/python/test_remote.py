@@ -154,7 +154,7 @@ def test_faults_that_pass_are_got_over(
     server: FaultyServer, top: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("E2EIO_REMOTE_TIMEOUT", "0.3" if fault == "stall" else "20")
-    server.fault = lambda number, path: fault if number % 3 == 1 else None
+    server.fault = server.first_time(fault)
     dataset = e2eio.Dataset(f"{server.url}/top")
     with e2eio.Loader(
         dataset, batch_size=16, framework="numpy", shuffle=True, seed=4, rank=0, world_size=1

@@ -52,7 +52,7 @@ def until_no_thread() -> None:
 def test_a_stream_reads_what_a_file_has(server: FaultyServer) -> None:
     content = np.random.default_rng(1).bytes(9_000_000)
     (server.directory / "a.bin").write_bytes(content)
-    server.fault = lambda number, path: FAULTS[number % 3] if number % 4 == 1 else None
+    server.fault = server.first_time(*FAULTS[:5])
     url = f"{server.url}/a.bin"
     assert first_bytes(url, 10) == content[:10]
     with open_binary(url) as stream:
@@ -97,7 +97,7 @@ def test_conversion_of_a_url(
     shutil.copy(parquet, server.directory / parquet.name)
     host = server.url.replace("http://", "http://me:hunter2@")
     url = f"{host}/{parquet.name}?X-Amz-Signature=abcdef99"
-    server.fault = lambda number, path: "drop" if number % 5 == 1 else None
+    server.fault = server.first_time("drop")
     options: dict[str, Any] = {"shard_samples": 40, "progress": False}
     e2eio.convert(url, tmp_path / "ours", processes=processes, **options)
     e2eio.convert(str(parquet), tmp_path / "theirs", processes=1, **options)

@@ -56,7 +56,7 @@ def threads() -> list[str]:
 
 
 def until_no_thread() -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while threads():
         gc.collect()  # errors that a test has caught hold its frame
         assert time.monotonic() < end, threads()

@@ -13,6 +13,7 @@ killed or end at their time limit cost the shards that they were writing, and ne
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,10 @@ def make_cluster(args: argparse.Namespace) -> Any:
     """Make a cluster without workers; nothing is submitted yet."""
     if args.local:
         return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
+    interrupt = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import HTCondorCluster, SLURMCluster  # type: ignore[attr-defined]
+
+    signal.signal(signal.SIGINT, interrupt)  # the import makes Ctrl-C an exit without a word
 
     common = {
         "cores": args.cores,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -284,7 +285,9 @@ def test_cluster_example_runs_here(folder: Path, tmp_path: Path, serial: dict[st
     ],
 )
 def test_job_scripts_of_the_example(tmp_path: Path, system: str, expected: list[str]) -> None:
-    pytest.importorskip("dask_jobqueue")
+    # Not imported here: that would take this process's SIGINT from the tests which follow.
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("no dask_jobqueue")
     words = ["out", "a.parquet", "--print", "--system", system, "--cores", "4", "--memory", "8GiB"]
     words += ["--queue", "short", "--account", "higgs", "--walltime", "01:00:00"]
     script = run([str(EXAMPLE), *words], cwd=tmp_path).stdout
@@ -295,3 +298,18 @@ def test_job_scripts_of_the_example(tmp_path: Path, system: str, expected: list[
     assert "--nworkers 4 " in script
     assert "--death-timeout 120" in script
     assert sys.executable in script
+
+
+LEAVES_CTRL_C = """
+import runpy, signal, sys
+sys.argv = [sys.argv[1], "out", "a.parquet", "--print"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_the_example_leaves_ctrl_c_to_python(tmp_path: Path) -> None:
+    # dask_jobqueue makes it an exit when imported.
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("no dask_jobqueue")
+    assert run(["-c", LEAVES_CTRL_C, str(EXAMPLE)], cwd=tmp_path).returncode == 0

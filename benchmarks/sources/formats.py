@@ -92,7 +92,7 @@ class Hdf5:
         with h5py.File(path, "w") as file:
             options: dict[str, Any] = {}
             if self.compression is not None:
-                options = {"compression": self.compression, "chunks": (32, 125, 125, 8)}
+                options = {"compression": self.compression, "chunks": (min(32, n), 125, 125, 8)}
             images = file.create_dataset("X_jets", (n, 125, 125, 8), "f4", **options)
             columns = {name: file.create_dataset(name, (n,), "f4") for name in SCALARS}
             begin = 0

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final
 
 from e2eio.importers.formats import FORMATS, recognise_format
-from e2eio.importers.jet_recipe import JetRecipe
+from e2eio.importers.jets.recipe import JetRecipe
 from e2eio.importers.mapped import mapped
 from e2eio.importers.source import (
     Chunk,
@@ -73,13 +73,13 @@ def open_source(path: str | os.PathLike[str], options: ImportOptions | None = No
 #: Format -> module, and what opens a file. The package that reads it is imported with the module, and not before.
 _READERS: Final = {
     "parquet": ("parquet", "ParquetSource"),
-    "hdf5": ("hdf5", "Hdf5Source"),
+    "hdf5": ("arrays.hdf5", "Hdf5Source"),
     "root": ("root", "open_root"),
-    "tfrecord": ("tfrecord", "TFRecordSource"),
-    "webdataset": ("webdataset", "WebDatasetSource"),
-    "npy": ("npy", "NpySource"),
-    "npz": ("npz", "NpzSource"),
-    "zarr": ("zarr", "ZarrSource"),
+    "tfrecord": ("records.tfrecord", "TFRecordSource"),
+    "webdataset": ("records.webdataset", "WebDatasetSource"),
+    "npy": ("arrays.npy", "NpySource"),
+    "npz": ("arrays.npz", "NpzSource"),
+    "zarr": ("arrays.zarr", "ZarrSource"),
 }
 
 

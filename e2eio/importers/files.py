@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 from e2eio.errors import E2eioError, ImporterError, ShardIOError, ShardNotFoundError
 from e2eio.remote import RemoteUrl, is_url
 
-__all__ = ["first_bytes", "open_binary", "system_error"]
+__all__ = ["describe_file", "first_bytes", "open_binary", "system_error"]
+
+_END_BYTES: Final = 1 << 16
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -42,6 +45,20 @@ def first_bytes(path: str, n_bytes: int) -> bytes:
             return stream.read(n_bytes)
         except OSError as error:
             raise system_error(path, error) from error
+
+
+def describe_file(path: str) -> tuple[int, bytes, bytes]:
+    """Return a file's size, its first bytes (64 kB), and a digest of its size, begin and end."""
+    try:
+        with open_binary(path) as stream:
+            head = stream.read(_END_BYTES)
+            n_bytes = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, n_bytes - _END_BYTES))
+            end = stream.read()
+    except OSError as error:
+        raise system_error(path, error) from error
+    digest = hashlib.blake2b(n_bytes.to_bytes(8, "little") + head + end, digest_size=16)
+    return n_bytes, head, digest.digest()
 
 
 def system_error(path: str, error: OSError) -> E2eioError:

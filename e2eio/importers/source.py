@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkab
 import numpy as np
 
 from e2eio.errors import ConfigError
-from e2eio.importers.jet_recipe import JetRecipe
+from e2eio.importers.jets.recipe import JetRecipe
 from e2eio.presets import EDGES, PRESETS, channel_unit, find_preset, recognise, scalar_unit
 from e2eio.schema import Channel, ImageField, Precision, ScalarField, Schema
 

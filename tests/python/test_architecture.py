@@ -20,6 +20,7 @@ CORE = ROOT / "cpp" / "e2eio"
 BIND = ROOT / "cpp" / "bind"
 DALI = ROOT / "cpp" / "dali"  # built on the user's side alone
 PACKAGE = ROOT / "e2eio"
+IMPORTERS = PACKAGE / "importers"
 
 # Room -> the rooms whose headers it may include, besides its own.
 CPP_ROOMS: dict[str, set[str]] = {
@@ -350,6 +351,13 @@ def test_python_rooms_import_only_what_they_may(path: Path) -> None:
     assert room in PYTHON_ROOMS, f"give {room} a place in PYTHON_ROOMS"
     used = {name.split(".")[1] for name in imports(path) if name.startswith("e2eio.")}
     assert used - {room} <= PYTHON_ROOMS[room]
+
+
+@every([path for path in MODULES if path.is_relative_to(IMPORTERS)])
+def test_importers_of_one_kind_know_nothing_of_the_others(path: Path) -> None:
+    used = {name.split(".")[2] for name in imports(path) if name.startswith("e2eio.importers.")}
+    own = path.relative_to(IMPORTERS).parts[0]
+    assert used & {"arrays", "records", "root", "parquet"} - {own} == set()
 
 
 @every(MODULES)

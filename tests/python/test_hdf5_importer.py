@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 import e2eio
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, array_source, hdf5, open_source
-from e2eio.importers.hdf5 import Hdf5Source
+from e2eio.importers import ImageSource, ImportOptions, open_source
+from e2eio.importers.arrays import blocks, hdf5
+from e2eio.importers.arrays.hdf5 import Hdf5Source
 
 Truth = dict[str, NDArray[np.float32]]
 TWO = ImportOptions(channels=("a", "b"))
@@ -130,9 +131,9 @@ def test_every_layout_and_compression(
     tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)  # small chunks too go the way of large ones
-    monkeypatch.setattr(array_source, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
-    monkeypatch.setattr(array_source, "_PLAIN_BYTES", 4 * 2 * 15 * 16 * 8)
-    monkeypatch.setattr(array_source, "_COLUMN_ROWS", 6)
+    monkeypatch.setattr(blocks, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
+    monkeypatch.setattr(blocks, "_PLAIN_BYTES", 4 * 2 * 15 * 16 * 8)
+    monkeypatch.setattr(blocks, "_COLUMN_ROWS", 6)
     truth = small_images(23, dtype)
     wanted = truth.astype("f8" if truth.itemsize == 8 else "f4")
     labels = np.arange(23)
@@ -152,10 +153,10 @@ def test_every_layout_and_compression(
 def test_threads_do_not_change_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_threads: int
 ) -> None:
-    for module in (array_source, hdf5):
+    for module in (blocks, hdf5):
         monkeypatch.setattr(module, "reading_threads", lambda: n_threads)
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)
-    monkeypatch.setattr(array_source, "_CHUNK_BYTES", 40 * 2 * 15 * 16 * 4)
+    monkeypatch.setattr(blocks, "_CHUNK_BYTES", 40 * 2 * 15 * 16 * 4)
     truth = small_images(200)
     path = write(tmp_path / "a", {"X": truth}, chunks=(5, 1, 8, 16), compression="gzip")
     for _ in range(5):
@@ -531,7 +532,8 @@ FLIPS = """
 import random, sys
 import numpy as np
 from e2eio.errors import E2eioError
-from e2eio.importers import ImportOptions, array_source, hdf5, open_source
+from e2eio.importers import ImportOptions, open_source
+from e2eio.importers.arrays import hdf5
 hdf5._INFLATED_BYTES = 0
 path, seed, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 data = open(path, "rb").read()

@@ -80,7 +80,7 @@ def test_every_order_and_dtype(
             save(stream, images=array, y=np.arange(7, dtype=">i4"))
     assert recognise_format(str(path)) == kind[:3]
     for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_ACROSS"):  # several chunks
-        monkeypatch.setattr(f"e2eio.importers.npy.{name}", 3 * truth[0].nbytes)
+        monkeypatch.setattr(f"e2eio.importers.arrays.npy.{name}", 3 * truth[0].nbytes)
     expected = truth.astype("<f8" if truth.dtype.itemsize == 8 else "<f4")
     for begin, end in ((0, 7), (2, 6), (6, 7)):
         source = open_source(path, TWO)

@@ -17,7 +17,8 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import e2eio
 from e2eio.errors import ConfigError, ImporterError, ShardNotFoundError
-from e2eio.importers import ImageSource, ImportOptions, array_source, open_source
+from e2eio.importers import ImageSource, ImportOptions, open_source
+from e2eio.importers.arrays import blocks
 
 TWO = ImportOptions(channels=("a", "b"))
 
@@ -77,7 +78,7 @@ def test_jets_convert_exactly(
 def test_layouts_and_codecs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, dtype: str
 ) -> None:
-    monkeypatch.setattr(array_source, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
+    monkeypatch.setattr(blocks, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
     truth = small_images(23, dtype)
     wanted = truth.astype("f8" if truth.itemsize == 8 else "f4")
     codings: list[dict[str, Any]] = [{}, {"compressors": None}]

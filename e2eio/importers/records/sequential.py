@@ -9,8 +9,6 @@ task does not need it.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers.files import open_binary, system_error
+from e2eio.importers.files import describe_file
 from e2eio.importers.source import Chunk, Geometry, ImportOptions
 from e2eio.importers.streams import Compression, Stream, find_compression, open_stream
 
@@ -28,28 +26,13 @@ if TYPE_CHECKING:
 
     from e2eio.schema import Schema
 
-__all__ = ["Row", "RowReader", "SequentialSource", "describe_file"]
+__all__ = ["Row", "RowReader", "SequentialSource"]
 
 #: The numbers of an image, flat, and each scalar in the order of the schema, as an array of one.
 Row = tuple["NDArray[Any]", "list[NDArray[Any]]"]
 
 _CHUNK_BYTES: Final = 4 << 20  # small enough for a cache: the images are copied there
 _MAX_CHUNK_ROWS: Final = 4_096
-_END_BYTES: Final = 1 << 16
-
-
-def describe_file(path: str) -> tuple[int, bytes, bytes]:
-    """Return a file's size, its first bytes (64 kB), and a digest of its size, begin and end."""
-    try:
-        with open_binary(path) as stream:
-            head = stream.read(_END_BYTES)
-            n_bytes = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, n_bytes - _END_BYTES))
-            end = stream.read()
-    except OSError as error:
-        raise system_error(path, error) from error
-    digest = hashlib.blake2b(n_bytes.to_bytes(8, "little") + head + end, digest_size=16)
-    return n_bytes, head, digest.digest()
 
 
 class RowReader(Protocol):

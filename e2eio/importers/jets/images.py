@@ -27,7 +27,7 @@ from e2eio.detector_grid import (
     TOWERS,
     TRACK_MIN_GEV,
 )
-from e2eio.importers.jet_recipe import JetRecipe, inside_barrel, window
+from e2eio.importers.jets.recipe import JetRecipe, inside_barrel, window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

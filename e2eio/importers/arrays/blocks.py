@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from e2eio.errors import ConfigError
-from e2eio.importers.arrays import ArrayInfo, Selection
+from e2eio.importers.arrays.selection import ArrayInfo, Selection
 from e2eio.importers.source import Chunk, Geometry
 
 if TYPE_CHECKING:

@@ -14,22 +14,22 @@ import numpy as np
 
 from e2eio.errors import ConfigError, ImporterError
 from e2eio.importers.npy_array import pixel_dtype, scalar_dtype
-from e2eio.importers.sequential import SequentialSource
+from e2eio.importers.records.sequential import SequentialSource
+from e2eio.importers.records.tar_members import MemberReader
+from e2eio.importers.records.webdataset_members import PICKLES, decode_member, parse_name
 from e2eio.importers.source import find_geometry, make_schema
 from e2eio.importers.streams import open_stream
-from e2eio.importers.tar_members import MemberReader
-from e2eio.importers.webdataset_members import PICKLES, decode_member, parse_name
 from e2eio.presets import IMAGE_COLUMNS
 from e2eio.schema import DTYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.sequential import Row, RowReader
+    from e2eio.importers.records.sequential import Row, RowReader
+    from e2eio.importers.records.tar_members import Member
+    from e2eio.importers.records.webdataset_members import MemberName
     from e2eio.importers.source import ImportOptions
     from e2eio.importers.streams import Stream
-    from e2eio.importers.tar_members import Member
-    from e2eio.importers.webdataset_members import MemberName
 
 __all__ = ["WebDatasetSource"]
 

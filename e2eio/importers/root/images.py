@@ -1,87 +1,29 @@
-"""ROOT files: images in branches of a TTree or an RNTuple, and what else a ROOT file may be.
-
-A file is told by its branches: one of images (`RootSource`), one of hits of the whole detector as in CERN
-Open Data record 12220 (`HitSource`), or one of particle lists (`ParticleSource`).
-"""
+"""Images in a branch of a TTree or in a field of an RNTuple."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from e2eio.errors import ConfigError, E2eioError
-from e2eio.importers.particles import ParticleSource
-from e2eio.importers.root_file import RootFile, Table
-from e2eio.importers.root_hits import HitSource
-from e2eio.importers.root_source import CHUNK_BYTES, TableSource, merged, scalar_dtype
-from e2eio.importers.source import Chunk, ImageSource, ImportOptions, find_geometry, make_schema
+from e2eio.errors import ConfigError
+from e2eio.importers.root.table_source import CHUNK_BYTES, TableSource, merged, scalar_dtype
+from e2eio.importers.source import Chunk, ImportOptions, find_geometry, make_schema
 from e2eio.presets import IMAGE_COLUMNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.root_file import Lists
+    from e2eio.importers.root.file import Lists, RootFile, Table
 
-__all__ = ["RootSource", "open_root"]
+__all__ = ["RootSource", "image_columns"]
 
 _FLOATS: Final = ("float32", "float64")
 _LISTED: Final = 24  # columns that an error names
 
 
-def open_root(path: str, options: ImportOptions) -> ImageSource:
-    """Open a ROOT file of images, hits or particles.
-
-    Raises
-    ------
-    ShardNotFoundError, ShardIOError
-        The file is missing, or the system refused.
-    ImporterError
-        It is truncated or damaged, or holds nothing that images can be made of.
-    ConfigError
-        Which tree or column is meant is not clear, or what its images mean.
-
-    Examples
-    --------
-    >>> source = open_root("cms_pfnano.root", ImportOptions())  # doctest: +SKIP
-    >>> source.schema.channels, source.n_samples  # doctest: +SKIP
-    (('track_pt', 'd0', 'dz', 'ecal', 'hcal'), 24)
-    """
-    file = RootFile(path)
-    try:
-        table = _table(file, options)
-        if _image_columns(table, options):
-            return RootSource(file, table, options)
-        for kind in (HitSource, ParticleSource):
-            if kind.fits(table, options):
-                return kind(file, table, options)
-        return RootSource(file, table, options)  # says what is missing
-    except BaseException:
-        file.close()
-        raise
-
-
-def _table(file: RootFile, options: ImportOptions) -> Table:
-    """Choose the tree, where several are left by the one that holds the image column."""
-    try:
-        return file.table(options.tree)
-    except ConfigError:
-        if options.tree is not None:
-            raise
-        holders = []
-        for name in file.tables:
-            with contextlib.suppress(E2eioError):  # a damaged one is not the one that is meant
-                table = file.table(name)
-                if _image_columns(table, options):
-                    holders.append(table)
-        if len(holders) != 1:
-            raise
-        return holders[0]
-
-
-def _image_columns(table: Table, options: ImportOptions) -> list[str]:
+def image_columns(table: Table, options: ImportOptions) -> list[str]:
     """Return the columns that are named as images are, of whatever type."""
     if options.image is not None:
         return [options.image] if options.image in table else []
@@ -113,7 +55,7 @@ class RootSource(TableSource):
                 f"no such image column: {self.path}: tree {table.name!r}: found columns {found}, "
                 f"expected {options.image!r}; mend image or tree"
             )
-        candidates = _image_columns(table, options)
+        candidates = image_columns(table, options)
         if not candidates:
             kinds = {name: table.column(name) for name in names[:1000]}
             candidates = [n for n, c in kinds.items() if c.dtype in _FLOATS and len(c.dims) == 3]

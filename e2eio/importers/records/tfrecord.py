@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import ConfigError, ImporterError
-from e2eio.importers.sequential import SequentialSource
+from e2eio.importers.records.sequential import SequentialSource
 from e2eio.importers.source import find_geometry, make_schema
 from e2eio.importers.streams import open_stream
 from e2eio.presets import IMAGE_COLUMNS
@@ -21,7 +21,7 @@ from e2eio.tfrecord import MessageError, RecordError, RecordReader, read_example
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.sequential import Row
+    from e2eio.importers.records.sequential import Row
     from e2eio.importers.source import Geometry, ImportOptions
     from e2eio.importers.streams import Stream
     from e2eio.tfrecord import Feature

@@ -14,16 +14,16 @@ import numpy as np
 
 from e2eio.detector_grid import CRYSTALS, ETA_CRYSTALS, PHI_CRYSTALS, PHI_TOWERS, TOWER_CRYSTALS
 from e2eio.errors import ConfigError
-from e2eio.importers.jet_recipe import inside_barrel, window, window_index
-from e2eio.importers.root_source import CHUNK_BYTES, TableSource, merged, scalar_dtype, sizes
+from e2eio.importers.jets.recipe import inside_barrel, window, window_index
+from e2eio.importers.root.table_source import CHUNK_BYTES, TableSource, merged, scalar_dtype, sizes
 from e2eio.importers.source import Chunk, Geometry, ImportOptions, make_schema
 from e2eio.schema import DTYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.jet_recipe import JetRecipe
-    from e2eio.importers.root_file import RootFile, Table
+    from e2eio.importers.jets.recipe import JetRecipe
+    from e2eio.importers.root.file import RootFile, Table
 
     Ints = NDArray[np.int64]
 

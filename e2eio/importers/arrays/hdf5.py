@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from e2eio.errors import E2eioError, ImporterError, MissingDependencyError
-from e2eio.importers.array_source import ArraySource, reading_threads
-from e2eio.importers.arrays import ArrayInfo, select
-from e2eio.importers.chunk_inflation import ChunkLayout, InflatedRows
+from e2eio.importers.arrays.blocks import ArraySource, reading_threads
+from e2eio.importers.arrays.chunk_inflation import ChunkLayout, InflatedRows
+from e2eio.importers.arrays.selection import ArrayInfo, select
 from e2eio.importers.files import open_binary, system_error
 
 try:

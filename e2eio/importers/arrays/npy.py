@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import ConfigError, ImporterError
+from e2eio.importers.files import describe_file
 from e2eio.importers.npy_array import ArrayHeader, check_size, native, pixel_dtype, read_header
-from e2eio.importers.sequential import describe_file
 from e2eio.importers.source import Chunk, Geometry, ImportOptions, find_geometry, make_schema
 from e2eio.importers.streams import open_stream
 

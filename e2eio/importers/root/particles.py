@@ -1,7 +1,7 @@
 """Particle lists of ROOT files (PFNano), read as jet images of five channels.
 
 Jets are counted from their own short branches; particles are read in blocks. What is drawn, and how, is in
-`jet_images`.
+`jets.images`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from e2eio.detector_grid import PION_GEV
 from e2eio.errors import ConfigError
-from e2eio.importers.jet_images import (
+from e2eio.importers.jets.images import (
     CHANNELS,
     Particles,
     axis_towers,
@@ -22,14 +22,14 @@ from e2eio.importers.jet_images import (
     find_centres,
     hcal_towers,
 )
-from e2eio.importers.jet_recipe import inside_barrel
-from e2eio.importers.root_source import CHUNK_BYTES, TableSource, merged, scalar_dtype
+from e2eio.importers.jets.recipe import inside_barrel
+from e2eio.importers.root.table_source import CHUNK_BYTES, TableSource, merged, scalar_dtype
 from e2eio.importers.source import Chunk, Geometry, ImportOptions, make_schema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.root_file import RootFile, Table
+    from e2eio.importers.root.file import RootFile, Table
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

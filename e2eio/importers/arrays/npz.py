@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import ConfigError, ImporterError
+from e2eio.importers.arrays.npy import ArraySource
 from e2eio.importers.files import open_binary, system_error
-from e2eio.importers.npy import ArraySource
 from e2eio.importers.npy_array import ArrayHeader, check_size, native, read_header, scalar_dtype
 from e2eio.importers.source import Chunk, ImportOptions, make_schema
 from e2eio.presets import IMAGE_COLUMNS

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import E2eioError, ImporterError, MissingDependencyError
-from e2eio.importers.array_source import ArraySource
-from e2eio.importers.arrays import ArrayInfo, select
+from e2eio.importers.arrays.blocks import ArraySource
+from e2eio.importers.arrays.selection import ArrayInfo, select
 from e2eio.importers.files import system_error
 
 try:

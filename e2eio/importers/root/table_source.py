@@ -16,7 +16,7 @@ from e2eio.schema import DTYPES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.importers.root_file import Column, Lists, RootFile, Table
+    from e2eio.importers.root.file import Column, Lists, RootFile, Table
     from e2eio.schema import Schema
 
     Ints = NDArray[np.int64]

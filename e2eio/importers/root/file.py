@@ -2,7 +2,7 @@
 
 A table is a TTree or an RNTuple. Sizes that a file states are compared with what it holds before
 anything is allocated by them: baskets and pages must lie within the file, a basket inflates to at most
-`root_bounds.MAX_BASKET_BYTES`, and no block to more than its header says.
+`bounds.MAX_BASKET_BYTES`, and no block to more than its header says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from e2eio.errors import ConfigError, E2eioError, ImporterError, MissingDependencyError
 from e2eio.importers.files import open_binary, system_error
-from e2eio.importers.root_bounds import (
+from e2eio.importers.root.bounds import (
     INFLATERS,
     MAX_RATIO,
     BoundedStream,

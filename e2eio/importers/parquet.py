@@ -21,8 +21,9 @@ from e2eio.errors import (
     ImporterError,
     MissingDependencyError,
 )
+from e2eio.importers.file_source import FileSource
 from e2eio.importers.files import open_binary, system_error
-from e2eio.importers.source import Chunk, Geometry, ImportOptions, find_geometry, make_schema
+from e2eio.importers.source import Chunk, ImportOptions, find_geometry, make_schema
 from e2eio.presets import IMAGE_COLUMNS
 from e2eio.remote import is_url
 from e2eio.schema import DTYPES
@@ -38,8 +39,6 @@ except ImportError as error:  # pragma: no cover - exercised without the extra
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.schema import Schema
-
 __all__ = ["ParquetSource"]
 
 _BATCH_BYTES: Final = 32 << 20  # decoded; larger ones are not faster
@@ -49,7 +48,7 @@ _FOOTER_BYTES: Final = 1 << 16
 _AGAIN: Final = "fetch the file again"
 
 
-class ParquetSource:
+class ParquetSource(FileSource):
     """A Parquet file, opened; one thread at a time may use it.
 
     Parameters
@@ -74,8 +73,8 @@ class ParquetSource:
     """
 
     def __init__(self, path: str, options: ImportOptions) -> None:
-        self._path = path
-        self._file, self._n_bytes, self._fingerprint = _open(path)
+        self._file, n_bytes, fingerprint = _open(path)
+        super().__init__(path, n_bytes, fingerprint)
         try:
             self._read_metadata(options)
         except BaseException:
@@ -101,31 +100,6 @@ class ParquetSource:
         self._schema = make_schema(where, self._image, self._geometry, fields, options)
 
     @property
-    def path(self) -> str:
-        """As given."""
-        return self._path
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._n_bytes
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Digest of the end of the footer: sizes, offsets and statistics of columns."""
-        return self._fingerprint
-
-    @property
-    def schema(self) -> Schema:
-        """Fields of a sample."""
-        return self._schema
-
-    @property
-    def geometry(self) -> Geometry:
-        """Order of an image's numbers in the file."""
-        return self._geometry
-
-    @property
     def n_samples(self) -> int:
         """Rows."""
         return int(self._cuts[-1])
@@ -135,24 +109,12 @@ class ParquetSource:
         """First rows of the row groups, and the number of rows."""
         return self._cuts
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Columns left out, each with its type."""
-        return self._skipped
-
     def close(self) -> None:
         """Close the file; may be called again."""
         self._file.close(force=True)
 
-    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
-        """Yield the samples [begin, end) in order, as views of Arrow's buffers."""
-        if not 0 <= begin <= end <= self.n_samples:
-            raise ConfigError(
-                f"wrong range: {self._path}: found [{begin}, {end}), "
-                f"expected one within [0, {self.n_samples})"
-            )
-        if begin == end:
-            return
+    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
+        """Yield views of Arrow's buffers."""
         first = int(np.searchsorted(self._cuts, begin, side="right")) - 1
         last = int(np.searchsorted(self._cuts, end, side="left"))
         # A value takes 8 bytes with the levels that Arrow keeps while it decodes a list.

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from e2eio.errors import ConfigError
 from e2eio.importers.arrays.selection import ArrayInfo, Selection
-from e2eio.importers.source import Chunk, Geometry
+from e2eio.importers.file_source import FileSource
+from e2eio.importers.source import Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from e2eio.schema import Schema
 
 __all__ = ["ArraySource", "RowReader", "reading_threads"]
 
@@ -55,7 +53,7 @@ def reading_threads() -> int:
     return min(_MAX_THREADS, os.cpu_count() or 1)
 
 
-class ArraySource:
+class ArraySource(FileSource):
     """A source whose images and scalar fields are arrays; one thread at a time may use it.
 
     Parameters
@@ -78,41 +76,17 @@ class ArraySource:
         selection: Selection,
         make_reader: Callable[[ArrayInfo], RowReader],
     ) -> None:
-        self._path = path
-        self._n_bytes = n_bytes
-        self._fingerprint = hashlib.blake2b(
-            fingerprint + repr((selection.images, selection.columns)).encode(), digest_size=16
-        ).digest()
+        chosen = repr((selection.images, selection.columns)).encode()
+        digest = hashlib.blake2b(fingerprint + chosen, digest_size=16).digest()
+        super().__init__(path, n_bytes, digest)
+        self._schema = selection.schema
+        self._geometry = selection.geometry
+        self._skipped = selection.skipped
         self._selection = selection
         self._images = [make_reader(image) for image in selection.images]
         tables = {column.array for column in selection.columns}
         self._columns = {array: make_reader(array) for array in sorted(tables, key=str)}
         self._step = max(reader.step for reader in self._images)
-
-    @property
-    def path(self) -> str:
-        """As given."""
-        return self._path
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._n_bytes
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Digest of the structure and of samples of the content."""
-        return self._fingerprint
-
-    @property
-    def schema(self) -> Schema:
-        """Fields of a sample."""
-        return self._selection.schema
-
-    @property
-    def geometry(self) -> Geometry:
-        """Order of an image's numbers in the file."""
-        return self._selection.geometry
 
     @property
     def n_samples(self) -> int:
@@ -126,21 +100,7 @@ class ArraySource:
         step = self._step * -(-n // (self._step * _MAX_CUTS))
         return np.append(np.arange(0, n, step, dtype=np.int64), np.int64(n))
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Arrays left out, each with dtype and shape."""
-        return self._selection.skipped
-
-    def close(self) -> None:
-        """Close the file; may be called again."""
-
-    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
-        """Yield the samples [begin, end) in order, in fresh arrays."""
-        if not 0 <= begin <= end <= self.n_samples:
-            raise ConfigError(
-                f"wrong range: {self._path}: found [{begin}, {end}), "
-                f"expected one within [0, {self.n_samples})"
-            )
+    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
         per_chunk = max(1, self._chunk_bytes() // self._sample_bytes())
         columns = _Columns(self._columns, self.n_samples)
         for first, images in self._blocks(begin, end):
@@ -162,7 +122,7 @@ class ArraySource:
 
     def _sample_bytes(self) -> int:
         itemsize = max(4, np.dtype(self._selection.images[0].dtype).itemsize)
-        return itemsize * self.geometry.n_pixels
+        return itemsize * self._geometry.n_pixels
 
     def _bounds(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Cut [begin, end) at multiples of the stored chunks, as far as memory allows."""
@@ -179,25 +139,25 @@ class ArraySource:
         bounds = self._bounds(begin, end)
         if self._is_plain() or reading_threads() == 1 or len(bounds) < 2:
             for low, high in bounds:
-                yield low, self._read(low, high)
+                yield low, self._read_block(low, high)
             return
         # One block ahead: two are held, and a third for as long as the caller holds his.
         with ThreadPoolExecutor(1, "e2eio-read") as ahead:
-            pending = ahead.submit(self._read, *bounds[0])
+            pending = ahead.submit(self._read_block, *bounds[0])
             for (low, _), following in zip(bounds, [*bounds[1:], None], strict=True):
                 block = pending.result()
                 if following is not None:
-                    pending = ahead.submit(self._read, *following)
+                    pending = ahead.submit(self._read_block, *following)
                 yield low, block
                 del block
 
-    def _read(self, begin: int, end: int) -> NDArray[Any]:
+    def _read_block(self, begin: int, end: int) -> NDArray[Any]:
         """Return images [n, C, H, W], float32 or float64."""
         parts = [reader.read(begin, end) for reader in self._images]
         images = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
         if images.dtype == np.float16:
             images = images.astype(np.float32)
-        return self.geometry.view(_with_own_dtype(images))
+        return self._geometry.view(_with_own_dtype(images))
 
 
 class _Columns:

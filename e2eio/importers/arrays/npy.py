@@ -13,24 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from e2eio.errors import ConfigError, ImporterError
+from e2eio.errors import ImporterError
+from e2eio.importers.file_source import FileSource
 from e2eio.importers.files import describe_file
 from e2eio.importers.npy_array import ArrayHeader, check_size, native, pixel_dtype, read_header
-from e2eio.importers.source import Chunk, Geometry, ImportOptions, find_geometry, make_schema
+from e2eio.importers.source import Chunk, ImportOptions, find_geometry, make_schema
 from e2eio.importers.streams import open_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.schema import Schema
-
-__all__ = ["ArraySource", "NpySource"]
+__all__ = ["NpySource", "NumpyFileSource"]
 
 _CHUNK_BYTES: Final = 8 << 20
 _CHUNK_BYTES_ACROSS: Final = 32 << 20  # of an array in Fortran order: a read for each pixel
 
 
-class ArraySource:
+class NumpyFileSource(FileSource):
     """What `.npy` and `.npz` have in common; one thread at a time may use it.
 
     Parameters
@@ -39,51 +38,15 @@ class ArraySource:
     """
 
     _header: ArrayHeader
-    _geometry: Geometry
-    _schema: Schema
-    _skipped: tuple[str, ...] = ()
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._n_bytes, _, self._fingerprint = describe_file(path)
-
-    @property
-    def path(self) -> str:
-        """As given."""
-        return self._path
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._n_bytes
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Digest of the file's size, begin and end."""
-        return self._fingerprint
-
-    @property
-    def schema(self) -> Schema:
-        """Fields of a sample."""
-        return self._schema
-
-    @property
-    def geometry(self) -> Geometry:
-        """Order of an image's numbers in the file."""
-        return self._geometry
+        n_bytes, _, fingerprint = describe_file(path)
+        super().__init__(path, n_bytes, fingerprint)
 
     @property
     def n_samples(self) -> int:
         """Length of the array's first axis."""
         return self._header.shape[0]
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Arrays left out, each with its type."""
-        return self._skipped
-
-    def close(self) -> None:
-        """Do nothing: the file is open only while it is read."""
 
     def _describe(self, where: str, name: str, options: ImportOptions) -> None:
         header = self._header
@@ -114,13 +77,6 @@ class ArraySource:
         self._geometry = find_geometry(where, (1, *dims) if len(dims) == 2 else dims, options)
         self._image = name
 
-    def _check_range(self, begin: int, end: int) -> None:
-        if not 0 <= begin <= end <= self.n_samples:
-            raise ConfigError(
-                f"wrong range: {self._path}: found [{begin}, {end}), "
-                f"expected one within [0, {self.n_samples})"
-            )
-
     def _rows_at_once(self) -> int:
         n_bytes = _CHUNK_BYTES_ACROSS if self._header.fortran_order else _CHUNK_BYTES
         return max(1, n_bytes // self._header.row_bytes)
@@ -140,7 +96,7 @@ class ArraySource:
         )
 
 
-class NpySource(ArraySource):
+class NpySource(NumpyFileSource):
     """A `.npy` file; one thread at a time may use it.
 
     Parameters
@@ -174,9 +130,7 @@ class NpySource(ArraySource):
         """All rows."""
         return np.arange(self.n_samples + 1, dtype=np.int64)
 
-    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
-        """Yield the samples [begin, end) in order."""
-        self._check_range(begin, end)
+    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
         header, step = self._header, self._rows_at_once()
         for row in range(begin, end, step):
             n_rows = min(step, end - row)

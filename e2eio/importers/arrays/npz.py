@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import ConfigError, ImporterError
-from e2eio.importers.arrays.npy import ArraySource
+from e2eio.importers.arrays.npy import NumpyFileSource
 from e2eio.importers.files import open_binary, system_error
 from e2eio.importers.npy_array import ArrayHeader, check_size, native, read_header, scalar_dtype
 from e2eio.importers.source import Chunk, ImportOptions, make_schema
@@ -27,7 +27,7 @@ _WHOLE_BYTES: Final = 256 << 20  # of an array in Fortran order, which has to be
 _AGAIN: Final = "fetch or write the file again"
 
 
-class NpzSource(ArraySource):
+class NpzSource(NumpyFileSource):
     """A `.npz` file, stored or deflated; one thread at a time may use it.
 
     Checksums of its arrays are verified where they end, so it is read from the first row on: one
@@ -76,11 +76,7 @@ class NpzSource(ArraySource):
         """The first row and the end."""
         return np.array([0, self.n_samples], np.int64)
 
-    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
-        """Yield the samples [begin, end) in order."""
-        self._check_range(begin, end)
-        if begin == end:
-            return
+    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
         row, step = begin, self._rows_at_once()
         with ExitStack() as stack:
             archive = stack.enter_context(self._opened())

@@ -9,22 +9,21 @@ task does not need it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from e2eio.errors import ConfigError, E2eioError, ImporterError
+from e2eio.errors import E2eioError, ImporterError
+from e2eio.importers.file_source import FileSource
 from e2eio.importers.files import describe_file
-from e2eio.importers.source import Chunk, Geometry, ImportOptions
+from e2eio.importers.source import Chunk, ImportOptions
 from e2eio.importers.streams import Compression, Stream, find_compression, open_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from e2eio.schema import Schema
 
 __all__ = ["Row", "RowReader", "SequentialSource"]
 
@@ -49,7 +48,7 @@ class RowReader(Protocol):
         """Return the next sample, or None if there is none."""
 
 
-class SequentialSource(ABC):
+class SequentialSource(FileSource):
     """An `ImageSource` of a file that is read from its begin on; one thread at a time may use it.
 
     Parameters
@@ -58,15 +57,12 @@ class SequentialSource(ABC):
     options : ImportOptions
     """
 
-    _geometry: Geometry
-    _schema: Schema
-    _skipped: tuple[str, ...]
     _dtype: str  # of pixels as they are delivered
 
     def __init__(self, path: str, options: ImportOptions) -> None:
-        self._path = path
+        n_bytes, head, fingerprint = describe_file(path)
+        super().__init__(path, n_bytes, fingerprint)
         self._options = options
-        self._n_bytes, head, self._fingerprint = describe_file(path)
         self._compression: Compression = find_compression(head)
         self._found: NDArray[np.int64] | None = None
         self._read_first(options)
@@ -80,31 +76,6 @@ class SequentialSource(ABC):
         """Return a reader of samples for a stream that stands at the sample `number`."""
 
     @property
-    def path(self) -> str:
-        """As given."""
-        return self._path
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._n_bytes
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Digest of the file's size, begin and end."""
-        return self._fingerprint
-
-    @property
-    def schema(self) -> Schema:
-        """Fields of a sample."""
-        return self._schema
-
-    @property
-    def geometry(self) -> Geometry:
-        """Order of an image's numbers in the file."""
-        return self._geometry
-
-    @property
     def n_samples(self) -> int:
         """Samples in the file; the first call goes through it, and inflates it if it is compressed."""
         return len(self._offsets())
@@ -115,24 +86,14 @@ class SequentialSource(ABC):
         step = max(1, self.n_samples) if self._compression else 1
         return np.arange(0, self.n_samples + 1, step, dtype=np.int64)
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """What is left out, each with its type."""
-        return self._skipped
+    def _check_range(self, begin: int, end: int) -> None:
+        if self._found is not None:
+            super()._check_range(begin, end)
+        elif not 0 <= begin <= end:  # to count the samples is to go through the file
+            raise self._wrong_range(begin, end, "its samples")
 
-    def close(self) -> None:  # noqa: B027 - the protocol has it
-        """Do nothing: a file is open only while it is read."""
-
-    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
-        """Yield the samples [begin, end) in order; a damaged one is reported after those before it."""
-        if not 0 <= begin <= end or (self._found is not None and end > len(self._found)):
-            n_samples = "its samples" if self._found is None else len(self._found)
-            raise ConfigError(
-                f"wrong range: {self._path}: found [{begin}, {end}), "
-                f"expected one within [0, {n_samples})"
-            )
-        if begin == end:
-            return
+    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
+        """Yield chunks; a damaged sample is reported after those before it."""
         seek = begin > 0 and not self._compression
         first = begin if seek else 0
         offset = int(self._offsets()[begin]) if seek and begin < self.n_samples else 0

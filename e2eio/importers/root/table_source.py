@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers.source import Chunk, Geometry, ImportOptions
+from e2eio.errors import E2eioError, ImporterError
+from e2eio.importers.file_source import FileSource
+from e2eio.importers.source import Chunk, ImportOptions
 from e2eio.schema import DTYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio.importers.root.file import Column, Lists, RootFile, Table
-    from e2eio.schema import Schema
 
     Ints = NDArray[np.int64]
 
@@ -27,47 +27,22 @@ __all__ = ["CHUNK_BYTES", "TableSource", "merged", "scalar_dtype", "sizes"]
 CHUNK_BYTES: Final = 32 << 20
 
 
-class TableSource:
+class TableSource(FileSource):
     """A table of a ROOT file; one thread at a time may use it.
 
     Those that derive from it set `_schema`, `_geometry` and `_cuts` and yield chunks in `_read`.
     """
 
-    _schema: Schema
-    _geometry: Geometry
     _cuts: Ints
 
     def __init__(self, file: RootFile, table: Table, options: ImportOptions) -> None:
+        text = f"{table.name}\0{options.jet_recipe()}"
+        digest = hashlib.blake2b(file.fingerprint + text.encode(), digest_size=16).digest()
+        super().__init__(file.path, file.n_bytes, digest)
         self._file = file
         self._table = table
         self._options = options
         self._skipped: list[str] = []
-
-    @property
-    def path(self) -> str:
-        """As given."""
-        return self._file.path
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._file.n_bytes
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Digest of both ends of the file, of the table's name and of the recipe."""
-        text = f"{self._table.name}\0{self._options.jet_recipe()}"
-        return hashlib.blake2b(self._file.fingerprint + text.encode(), digest_size=16).digest()
-
-    @property
-    def schema(self) -> Schema:
-        """Fields of a sample."""
-        return self._schema
-
-    @property
-    def geometry(self) -> Geometry:
-        """Order of an image's numbers."""
-        return self._geometry
 
     @property
     def n_samples(self) -> int:
@@ -79,27 +54,16 @@ class TableSource:
         """First samples of baskets or clusters, and the number of samples."""
         return self._cuts
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Columns left out, each with its type or the reason; jets left out."""
-        return tuple(self._skipped)
-
     def close(self) -> None:
         """Close the file; may be called again."""
         self._file.close()
 
     def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
         """Yield the samples [begin, end) in order."""
-        if not 0 <= begin <= end <= self.n_samples:
-            raise ConfigError(
-                f"wrong range: {self.path}: found [{begin}, {end}), "
-                f"expected one within [0, {self.n_samples})"
-            )
-        if begin < end:
-            try:
-                yield from self._read(begin, end)
-            except MemoryError as error:
-                raise self._error("too little memory", "no memory", "some") from error
+        try:
+            yield from super().chunks(begin, end)
+        except MemoryError as error:
+            raise self._error("too little memory", "no memory", "some") from error
 
     def _read(self, begin: int, end: int) -> Iterator[Chunk]:
         raise NotImplementedError

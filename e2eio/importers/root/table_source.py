@@ -65,9 +65,6 @@ class TableSource(FileSource):
         except MemoryError as error:
             raise self._error("too little memory", "no memory", "some") from error
 
-    def _read(self, begin: int, end: int) -> Iterator[Chunk]:
-        raise NotImplementedError
-
     def _error(self, what: str, found: str, expected: str, row: int | None = None) -> E2eioError:
         at = "" if row is None else f", entry {row}"
         return ImporterError(

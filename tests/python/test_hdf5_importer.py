@@ -17,51 +17,20 @@ from numpy.typing import NDArray
 
 import e2eio
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, open_source
+from e2eio.importers import ImportOptions, open_source
 from e2eio.importers.arrays import blocks, hdf5
 from e2eio.importers.arrays.hdf5 import Hdf5Source
-
-Truth = dict[str, NDArray[np.float32]]
-TWO = ImportOptions(channels=("a", "b"))
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    names = chunks[0][1]
-    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in names}
-
-
-def read_file(path: Path, options: ImportOptions = TWO) -> NDArray[Any]:
-    source = open_source(path, options)
-    try:
-        return read_all(source)[0]
-    finally:
-        source.close()
-
-
-def same_bits(found: NDArray[Any], truth: NDArray[Any]) -> bool:
-    assert found.dtype is np.dtype(truth.dtype.name)  # the writer takes numpy's own dtypes alone
-    kind = {4: np.uint32, 8: np.uint64}[truth.itemsize]
-    return np.array_equal(
-        np.ascontiguousarray(found).view(kind), np.ascontiguousarray(truth).view(kind)
-    )
-
-
-def small_images(n: int, dtype: str = "f4") -> NDArray[Any]:
-    values = np.arange(1, n * 480 + 1).reshape(n, 2, 15, 16) % 251
-    return np.where(values % 5 == 0, values, 0).astype(dtype)
-
-
-def write(path: Path, arrays: dict[str, Any], **options: Any) -> Path:
-    with h5py.File(path, "w") as file:
-        for name, values in arrays.items():
-            chosen = options if np.ndim(values) == 4 else {}
-            file.create_dataset(name, data=values, **chosen)
-    return path
-
+from importer_toys import (
+    READ_ALL,
+    TWO,
+    Truth,
+    read_all,
+    read_file,
+    run_measured,
+    same_bits,
+    sparse_images,
+    write_hdf5,
+)
 
 PUBLISHED: dict[str, tuple[int, Callable[[NDArray[Any]], NDArray[Any]], dict[str, str]]] = {
     "Dataset_Specific_labelled.h5": (8, lambda x: x, {"Y": "y", "m0": "m0", "pt": "pt"}),
@@ -134,13 +103,15 @@ def test_every_layout_and_compression(
     monkeypatch.setattr(blocks, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
     monkeypatch.setattr(blocks, "_PLAIN_BYTES", 4 * 2 * 15 * 16 * 8)
     monkeypatch.setattr(blocks, "_COLUMN_ROWS", 6)
-    truth = small_images(23, dtype)
+    truth = sparse_images(23, dtype)
     wanted = truth.astype("f8" if truth.itemsize == 8 else "f4")
     labels = np.arange(23)
     for number, (chunks, coding) in enumerate(itertools.product(CHUNKS, CODINGS)):
         if coding and chunks is None:
             continue
-        path = write(tmp_path / f"{number}", {"X": truth, "y": labels}, chunks=chunks, **coding)
+        path = write_hdf5(
+            tmp_path / f"{number}", {"X": truth, "y": labels}, chunks=chunks, **coding
+        )
         source = open_source(path, TWO)
         for begin, end in ((0, 23), (5, 18), (22, 23)):
             images, scalars = read_all(source, begin, end)
@@ -157,8 +128,8 @@ def test_threads_do_not_change_the_result(
         monkeypatch.setattr(module, "reading_threads", lambda: n_threads)
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)
     monkeypatch.setattr(blocks, "_CHUNK_BYTES", 40 * 2 * 15 * 16 * 4)
-    truth = small_images(200)
-    path = write(tmp_path / "a", {"X": truth}, chunks=(5, 1, 8, 16), compression="gzip")
+    truth = sparse_images(200)
+    path = write_hdf5(tmp_path / "a", {"X": truth}, chunks=(5, 1, 8, 16), compression="gzip")
     for _ in range(5):
         assert same_bits(read_file(path), truth)
 
@@ -167,7 +138,7 @@ def test_bits_survive_inflation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)
     truth = np.random.default_rng(0).integers(0, 2**32, (9, 2, 15, 16), np.uint32).view(np.float32)
     for coding in CODINGS[1:]:
-        path = write(tmp_path / "a", {"X": truth}, chunks=(4, 2, 15, 16), **coding)
+        path = write_hdf5(tmp_path / "a", {"X": truth}, chunks=(4, 2, 15, 16), **coding)
         assert same_bits(read_file(path), truth)
 
 
@@ -175,7 +146,7 @@ def test_a_filter_that_was_left_out_of_a_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)
-    truth = small_images(6)
+    truth = sparse_images(6)
     path = tmp_path / "a"
     with h5py.File(path, "w") as file:
         data = file.create_dataset(
@@ -188,10 +159,10 @@ def test_a_filter_that_was_left_out_of_a_chunk(
 
 
 def test_layouts(tmp_path: Path) -> None:
-    truth = small_images(3)
-    last = write(tmp_path / "a", {"X": truth.transpose(0, 2, 3, 1)})
-    flat = write(tmp_path / "b", {"X_jets": truth.transpose(0, 2, 3, 1).reshape(3, -1)})
-    single = write(tmp_path / "c", {"image": truth[:, 0]})
+    truth = sparse_images(3)
+    last = write_hdf5(tmp_path / "a", {"X": truth.transpose(0, 2, 3, 1)})
+    flat = write_hdf5(tmp_path / "b", {"X_jets": truth.transpose(0, 2, 3, 1).reshape(3, -1)})
+    single = write_hdf5(tmp_path / "c", {"image": truth[:, 0]})
     assert same_bits(read_file(last), truth)
     shape = ImportOptions(shape=(2, 15, 16), channels=("a", "b"))
     assert same_bits(read_file(flat, shape), truth)
@@ -199,7 +170,7 @@ def test_layouts(tmp_path: Path) -> None:
 
 
 def test_user_block(tmp_path: Path) -> None:
-    truth = small_images(3)
+    truth = sparse_images(3)
     for size in (512, 1024, 4096):
         path = tmp_path / f"{size}"
         with h5py.File(path, "w", userblock_size=size) as file:
@@ -210,7 +181,7 @@ def test_user_block(tmp_path: Path) -> None:
 
 
 def test_groups_and_links(tmp_path: Path) -> None:
-    truth = small_images(4)
+    truth = sparse_images(4)
     with h5py.File(tmp_path / "a", "w") as file:
         for part in ("train", "test"):
             file[f"{part}/X"] = truth if part == "train" else -truth
@@ -237,7 +208,9 @@ def test_groups_and_links(tmp_path: Path) -> None:
 def meta_file(path: Path, n_channels: int, table: NDArray[Any]) -> Path:
     images = np.zeros((len(table), 125, 125, n_channels), np.float32)
     coding = {"chunks": (1, 125, 125, n_channels), "compression": "gzip"}
-    return write(path, {"train_jet": images, "train_meta": table, "test_meta": table + 9}, **coding)
+    return write_hdf5(
+        path, {"train_jet": images, "train_meta": table, "test_meta": table + 9}, **coding
+    )
 
 
 def scalars_of(path: Path, **options: Any) -> dict[str, list[float]]:
@@ -270,14 +243,14 @@ def test_labels_in_tables(tmp_path: Path) -> None:
 
 
 def test_arrays_stacked_to_channels(tmp_path: Path) -> None:
-    truth = small_images(5, "f8")
+    truth = sparse_images(5, "f8")
     arrays = {
         "jetImage": truth.sum(axis=1),
         "jetImageECAL": truth[:, 0],
         "jetImageHCAL": truth[:, 1],
         "jets": np.ones((5, 59)),
     }
-    path = write(tmp_path / "a", arrays)
+    path = write_hdf5(tmp_path / "a", arrays)
     with pytest.raises(ConfigError, match="stacked"):
         open_source(path)
     options = ImportOptions(image="jetImageECAL,jetImageHCAL", channels=("ecal", "hcal"))
@@ -306,7 +279,7 @@ def test_scalars_keep_their_dtype_and_others_are_reported(tmp_path: Path) -> Non
         "nothing": h5py.Empty("f4"),
         "complex": np.ones(3, "c8"),
     }
-    source = open_source(write(tmp_path / "a", {"X": small_images(3), **kept, **left}), TWO)
+    source = open_source(write_hdf5(tmp_path / "a", {"X": sparse_images(3), **kept, **left}), TWO)
     scalars = read_all(source)[1]
     assert {name: str(values.dtype) for name, values in scalars.items()} == {
         "flag": "bool",
@@ -323,15 +296,15 @@ def test_scalars_keep_their_dtype_and_others_are_reported(tmp_path: Path) -> Non
 
 
 def test_file_that_the_program_has_open(tmp_path: Path) -> None:
-    truth = small_images(2)
-    path = write(tmp_path / "a", {"X": truth})
+    truth = sparse_images(2)
+    path = write_hdf5(tmp_path / "a", {"X": truth})
     with h5py.File(path, "r"):
         assert same_bits(read_file(path), truth)
 
 
 def test_file_locked_by_another_process(tmp_path: Path) -> None:
-    truth = small_images(2)
-    path = write(tmp_path / "a", {"X": truth})
+    truth = sparse_images(2)
+    path = write_hdf5(tmp_path / "a", {"X": truth})
     program = (
         "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(1, flush=True); input()"
     )
@@ -347,8 +320,8 @@ def test_file_locked_by_another_process(tmp_path: Path) -> None:
 def test_fingerprint_tells_files_apart(tmp_path: Path) -> None:
     prints: list[bytes] = []
     for number in (1, 1, 2):
-        path = write(
-            tmp_path / f"{len(prints)}", {"X": small_images(4) * number}, track_times=False
+        path = write_hdf5(
+            tmp_path / f"{len(prints)}", {"X": sparse_images(4) * number}, track_times=False
         )
         source = open_source(path, TWO)
         prints.append(source.fingerprint)
@@ -375,7 +348,7 @@ def linked(path: Path) -> None:
 
 
 def linked_softly(path: Path) -> None:
-    write(path.with_suffix(".other"), {"X": small_images(2)})
+    write_hdf5(path.with_suffix(".other"), {"X": sparse_images(2)})
     with h5py.File(path, "w") as file:
         file["out"] = h5py.ExternalLink(str(path.with_suffix(".other")), "/")
         file["X"] = h5py.SoftLink("/out/X")
@@ -431,18 +404,18 @@ def huge_chunk(path: Path) -> None:
 
 def arrays(**values: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(path, values)
+        write_hdf5(path, values)
 
     return make
 
 
 def truncated(path: Path) -> None:
-    write(path, {"X": small_images(4)})
+    write_hdf5(path, {"X": sparse_images(4)})
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def half(path: Path) -> None:
-    write(path, {"X": small_images(4)})
+    write_hdf5(path, {"X": sparse_images(4)})
     path.write_bytes(path.read_bytes()[:1500])
 
 
@@ -477,8 +450,8 @@ MALFORMED: dict[str, tuple[Callable[[Path], None], str]] = {
     "five dimensions": (arrays(X=np.zeros((2, 2, 2, 3, 4), "f4")), "wrong rank of images"),
     "no images": (arrays(y=[0, 1], z=np.zeros((2, 3))), r"found y \(int64 \[2\]\), z "),
     "empty": (arrays(), "found no arrays"),
-    "labels too short": (arrays(X=small_images(3), y=[0, 1]), "numbers of samples differ"),
-    "labels one-hot": (arrays(X=small_images(2), y=np.eye(2)), "wrong labels"),
+    "labels too short": (arrays(X=sparse_images(3), y=[0, 1]), "numbers of samples differ"),
+    "labels one-hot": (arrays(X=sparse_images(2), y=np.eye(2)), "wrong labels"),
 }
 
 
@@ -566,7 +539,7 @@ print("errors", errors)
 @pytest.mark.parametrize("coding", ["gzip", "lzf", "none"])
 def test_flipped_bits_give_data_or_an_error(tmp_path: Path, coding: str) -> None:
     options = {} if coding == "none" else {"chunks": (3, 1, 15, 16), "compression": coding}
-    path = write(tmp_path / "a", {"X": small_images(7), "y": np.arange(7)}, **options)
+    path = write_hdf5(tmp_path / "a", {"X": sparse_images(7), "y": np.arange(7)}, **options)
     command = [sys.executable, "-c", FLIPS, str(path), "1", "150"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     # libhdf5 itself may crash on some bytes: conversions read in a child process for that reason.
@@ -579,8 +552,8 @@ def test_flipped_bits_in_deflated_chunks_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hdf5, "_INFLATED_BYTES", 0)
-    truth = small_images(8)
-    path = write(tmp_path / "a", {"X": truth}, chunks=(2, 2, 15, 16), compression="gzip")
+    truth = sparse_images(8)
+    path = write_hdf5(tmp_path / "a", {"X": truth}, chunks=(2, 2, 15, 16), compression="gzip")
     data = path.read_bytes()
     with h5py.File(path) as file:
         spans = [file["X"].id.get_chunk_info(number) for number in range(4)]
@@ -609,23 +582,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         packed = zlib.compress(bytes(32 * 125 * 125 * 8 * 4))
         for row in range(0, 640, 32):  # 320 MB decoded
             data.id.write_direct_chunk((row, 0, 0, 0), packed)
-    program = (
-        "import re, sys\n"
-        "from e2eio.importers import open_source\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
-        "source = open_source(sys.argv[1])\n"
-        "before, n = peak(), 0\n"
-        "for images, _ in source.chunks(0, source.n_samples):\n"
-        "    n += len(images)\n"
-        "print(n, peak() - before)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        cwd=tmp_path,  # not the source tree, which has no compiled core
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    n, grown_mib = map(int, done.stdout.split())
+    n, grown_mib = map(int, run_measured(READ_ALL, path).split())
     assert n == 640
     assert grown_mib < 200, grown_mib

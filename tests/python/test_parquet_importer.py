@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,45 +11,25 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from conversion_toys import BOOSTED_X1, BOOSTED_X3, QUARK_GLUON, TOP_GUN
 from e2eio.errors import ConfigError, E2eioError, ImporterError, ShardIOError, ShardNotFoundError
-from e2eio.importers import ImageSource, ImportOptions, open_source
-
-BOOSTED_X1 = "BoostedTop_x1_fixed_0.snappy.parquet"
-BOOSTED_X3 = "BoostedTop_x3_fixed_0.snappy.parquet"
-QUARK_GLUON = "QCDToGGQQ_IMGjet_RH1all_jet0_run0_n64.test.snappy.parquet"
-TOP_GUN = "top_gun_opendata_0.parquet"
-
-Truth = dict[str, NDArray[np.float32]]
-SMALL = ImportOptions(shape=(2, 3, 4), channels=("a", "b"))
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    names = chunks[0][1]
-    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in names}
+from e2eio.importers import ImportOptions, open_source
+from importer_toys import (
+    READ_ALL,
+    SMALL,
+    Truth,
+    flat_column,
+    read_all,
+    run_measured,
+    small_images,
+    write_parquet,
+)
 
 
 def same_bits(found: NDArray[Any], truth: NDArray[np.float32]) -> bool:
     as_float = np.ascontiguousarray(found.astype(np.float32))
     assert np.array_equal(as_float.astype(found.dtype), found)  # doubles that are floats
     return np.array_equal(as_float.view(np.uint32), np.ascontiguousarray(truth).view(np.uint32))
-
-
-def small_images(n: int) -> NDArray[np.float32]:
-    return np.arange(1, n * 24 + 1, dtype=np.float32).reshape(n, 2, 3, 4)
-
-
-def flat_column(images: NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
-    rows = [row.transpose(1, 2, 0).ravel() for row in images]
-    return pa.array(rows, type=kind or pa.list_(pa.from_numpy_dtype(images.dtype)))
-
-
-def write(path: Path, columns: dict[str, Any], **options: object) -> Path:
-    pq.write_table(pa.table(columns), path, **options)
-    return path
 
 
 def test_boosted_top_x1(published: Path, truth_x1: Truth) -> None:
@@ -124,7 +103,7 @@ def test_images_are_views_of_arrow_memory(published: Path) -> None:
 def test_row_groups_of_any_size(tmp_path: Path, rows_per_group: int, dtype: str) -> None:
     truth = small_images(20)
     columns = {"X": flat_column(truth.astype(dtype)), "y": np.arange(20)}
-    path = write(tmp_path / "a", columns, row_group_size=rows_per_group)
+    path = write_parquet(tmp_path / "a", columns, row_group_size=rows_per_group)
     source = open_source(path, SMALL)
     assert source.cuts.tolist() == [*range(0, 20, rows_per_group), 20]
     for begin, end in ((0, 20), (4, 13), (19, 20)):
@@ -148,7 +127,9 @@ def test_nested_lists_of_every_kind(
             "large_list": lambda t, _: pa.large_list(t),
             "fixed_size_list": pa.list_,
         }[kind](type_, size)
-    path = write(tmp_path / "a", {"X": pa.array(rows.tolist(), type=type_)}, row_group_size=2)
+    path = write_parquet(
+        tmp_path / "a", {"X": pa.array(rows.tolist(), type=type_)}, row_group_size=2
+    )
     options = ImportOptions(channels=("a", "b"))
     source = open_source(path, options)
     assert source.geometry.layout == order
@@ -157,10 +138,10 @@ def test_nested_lists_of_every_kind(
 
 def test_layout_option_beats_the_guess(tmp_path: Path) -> None:
     rows = small_images(2).reshape(2, 4, 3, 2)
-    path = write(tmp_path / "a", {"X": pa.array(rows.tolist())})
+    path = write_parquet(tmp_path / "a", {"X": pa.array(rows.tolist())})
     options = ImportOptions(layout="CHW", channels=("a", "b", "c", "d"))
     assert same_bits(read_all(open_source(path, options))[0], rows.astype(np.float32))
-    flat = write(tmp_path / "b", {"X": pa.array(list(rows.reshape(2, -1)))})
+    flat = write_parquet(tmp_path / "b", {"X": pa.array(list(rows.reshape(2, -1)))})
     chw = ImportOptions(layout="CHW", shape=(4, 3, 2), channels=("a", "b", "c", "d"))
     assert same_bits(read_all(open_source(flat, chw))[0], rows)
 
@@ -174,7 +155,7 @@ def test_scalars_keep_their_dtype_and_others_are_reported(tmp_path: Path) -> Non
         "half": pa.array(np.array([0.5, 1, 2], np.float16)),
     }
     left = {"name": pa.array(["a", "b", "c"]), "list": pa.array([[1], [2, 3], []])}
-    path = write(tmp_path / "a", {"X": flat_column(small_images(3)), **kept, **left})
+    path = write_parquet(tmp_path / "a", {"X": flat_column(small_images(3)), **kept, **left})
     source = open_source(path, SMALL)
     _, scalars = read_all(source)
     dtypes = {name: str(values.dtype) for name, values in scalars.items()}
@@ -193,7 +174,9 @@ def test_scalars_keep_their_dtype_and_others_are_reported(tmp_path: Path) -> Non
 def test_bits_survive(tmp_path: Path) -> None:
     truth = small_images(2)
     truth.view(np.uint32)[1, 1, 2] = (0x80000000, 1, 0x7FC01234, 0xFF800000)
-    images, _ = read_all(open_source(write(tmp_path / "a", {"X": flat_column(truth)}), SMALL))
+    images, _ = read_all(
+        open_source(write_parquet(tmp_path / "a", {"X": flat_column(truth)}), SMALL)
+    )
     assert np.array_equal(np.ascontiguousarray(images).view("u4"), truth.view("u4"))
 
 
@@ -204,7 +187,7 @@ def test_published_shapes_of_flat_lists_are_recognised(
     tmp_path: Path, n_channels: int, edge: int
 ) -> None:
     column = pa.array([np.zeros(n_channels * edge * edge, np.float32)])
-    source = open_source(write(tmp_path / "a.parquet.0", {"all_jet": column}))
+    source = open_source(write_parquet(tmp_path / "a.parquet.0", {"all_jet": column}))
     assert source.schema.image.shape == (n_channels, edge, edge)
     names = {3: "hcal", 8: "bpix3", 13: "tob2"}
     assert source.schema.channels[-1] == names[n_channels]
@@ -222,7 +205,7 @@ def test_published_shapes_of_flat_lists_are_recognised(
     ],
 )
 def test_meaning_that_is_not_clear(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    path = write_parquet(tmp_path / "a", {"X": flat_column(small_images(1))})
     with pytest.raises(ConfigError, match=message):
         open_source(path, ImportOptions(**options))
 
@@ -245,14 +228,14 @@ def test_options_that_contradict_themselves(options: dict[str, Any]) -> None:
 
 
 def test_nested_shape_that_contradicts_the_options(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", {"X": pa.array(small_images(1).tolist())})
+    path = write_parquet(tmp_path / "a", {"X": pa.array(small_images(1).tolist())})
     for options in (ImportOptions(shape=(4, 3, 2)), ImportOptions(channels=("a", "b", "c"))):
         with pytest.raises(ConfigError, match=r"nested lists of \[2, 3, 4\]"):
             open_source(path, options)
 
 
 def test_units_and_names_given(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    path = write_parquet(tmp_path / "a", {"X": flat_column(small_images(1))})
     given = ImportOptions(shape=(2, 3, 4), channels=("ecal", "time"), units=("MeV", "ns"))
     known = ImportOptions(shape=(2, 3, 4), channels=("ecal", "time"))
     units = [[c.unit for c in open_source(path, o).schema.image.channels] for o in (given, known)]
@@ -261,7 +244,7 @@ def test_units_and_names_given(tmp_path: Path) -> None:
 
 def test_several_image_columns(tmp_path: Path) -> None:
     column = flat_column(small_images(1))
-    path = write(tmp_path / "a", {"X": column, "X_jet": column})
+    path = write_parquet(tmp_path / "a", {"X": column, "X_jet": column})
     with pytest.raises(ConfigError, match="pass image"):
         open_source(path, SMALL)
     options = ImportOptions(image="X_jet", shape=(2, 3, 4), channels=("a", "b"))
@@ -295,7 +278,7 @@ def with_null(level: int) -> pa.Array:
     ],
 )
 def test_irregular_nested_rows_are_named(tmp_path: Path, column: pa.Array, what: str) -> None:
-    path = write(tmp_path / "a", {"X": column}, row_group_size=2)
+    path = write_parquet(tmp_path / "a", {"X": column}, row_group_size=2)
     source = open_source(path, ImportOptions(channels=("a", "b")))
     with pytest.raises(ImporterError, match=f"{what}.*row group 2, row 4: ") as caught:
         read_all(source)
@@ -306,14 +289,14 @@ def test_irregular_nested_rows_are_named(tmp_path: Path, column: pa.Array, what:
 def test_irregular_flat_rows_are_named(tmp_path: Path) -> None:
     rows = [row.ravel() for row in small_images(6)]
     rows[3] = rows[3][:-1]
-    source = open_source(write(tmp_path / "a", {"X": pa.array(rows)}), SMALL)
+    source = open_source(write_parquet(tmp_path / "a", {"X": pa.array(rows)}), SMALL)
     with pytest.raises(ImporterError, match="list of 23, expected 24"):
         read_all(source)
 
 
 def test_null_scalar_is_named(tmp_path: Path) -> None:
     columns = {"X": flat_column(small_images(3)), "y": pa.array([1.0, None, 2.0])}
-    source = open_source(write(tmp_path / "a", columns), SMALL)
+    source = open_source(write_parquet(tmp_path / "a", columns), SMALL)
     with pytest.raises(ImporterError, match=r"null in column 'y': .* row 1"):
         read_all(source)
 
@@ -331,7 +314,7 @@ def test_null_scalar_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_files_without_images(tmp_path: Path, columns: dict[str, Any]) -> None:
-    path = write(tmp_path / "a", columns)
+    path = write_parquet(tmp_path / "a", columns)
     with pytest.raises(ImporterError, match="expected"):
         open_source(path, ImportOptions(shape=(1, 1, 3), channels=("a",)))
 
@@ -382,7 +365,7 @@ def test_damaged_footer(tmp_path: Path, published: Path) -> None:
 
 def test_damaged_page_is_found_by_its_checksum(tmp_path: Path) -> None:
     columns = {"X": flat_column(small_images(50))}
-    path = write(
+    path = write_parquet(
         tmp_path / "a",
         columns,
         row_group_size=10,
@@ -404,7 +387,7 @@ def test_damaged_page_is_found_by_its_checksum(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", {"X": flat_column(small_images(1))})
+    path = write_parquet(tmp_path / "a", {"X": flat_column(small_images(1))})
     path.chmod(0)
     with pytest.raises(ShardIOError, match="permission"):
         open_source(path)
@@ -419,25 +402,7 @@ def test_memory_does_not_grow_with_the_row_group(tmp_path: Path) -> None:
         offsets = np.arange(0, 1001 * 125_000, 125_000, dtype=np.int32)
         column = pa.ListArray.from_arrays(offsets, np.tile(values, 1000))
         writer.write_table(pa.table({"X_jets": column}), row_group_size=1000)
-    program = (
-        "import re, sys\n"
-        "from e2eio.importers import open_source\n"
-        # ru_maxrss would begin with the size of the process that has started this one.
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
-        "source = open_source(sys.argv[1])\n"
-        "before, n = peak(), 0\n"
-        "for images, _ in source.chunks(0, source.n_samples):\n"
-        "    n += len(images)\n"
-        "print(n, peak() - before)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "a")],
-        cwd=tmp_path,  # not the source tree, which has no compiled core
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    n, grown_mib = map(int, done.stdout.split())
+    n, grown_mib = map(int, run_measured(READ_ALL, tmp_path / "a").split())
     assert n == 1000
     assert grown_mib < 160, grown_mib
 

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 import e2eio
+import root_toys
 from e2eio.detector_grid import CRYSTAL_RAD
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, open_source
-
-ak = pytest.importorskip("awkward", reason="awkward is not installed")
-uproot = pytest.importorskip("uproot", reason="uproot is not installed")
+from e2eio.importers import ImportOptions, open_source
+from importer_toys import read_all
+from root_toys import ak
 
 Images = NDArray[np.float32]
 
@@ -36,14 +36,6 @@ def real_images(real: Path) -> tuple[Images, NDArray[np.float64]]:
 
 def options(**recipe: Any) -> ImportOptions:
     return ImportOptions(recipe=",".join(f"{name}={value}" for name, value in recipe.items()))
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[Images, dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in chunks[0][1]}
 
 
 # --- real CMS events ---
@@ -168,19 +160,7 @@ def write(
     path: Path, events: list[Event], kind: str = "tree", step: int = 2, **changed: Any
 ) -> Path:
     made = {k: v for k, v in {**columns(events), **changed}.items() if v is not None}
-    with uproot.recreate(path, compression=None) as file:
-        if kind == "tree":
-            types = {
-                name: v.dtype if isinstance(v, np.ndarray) else str(ak.type(v).content)
-                for name, v in made.items()
-            }
-            table = file.mktree("Events", types)
-        else:
-            made = {name: ak.Array(values) for name, values in made.items()}
-            table = file.mkrntuple("Events", ak.Array(made).layout.form)
-        for low in range(0, len(events), step):
-            table.extend({name: values[low : low + step] for name, values in made.items()})
-    return path
+    return root_toys.write(path, made, kind, step=step)
 
 
 def middle(tower: int) -> float:

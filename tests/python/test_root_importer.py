@@ -16,75 +16,9 @@ from numpy.typing import NDArray
 
 import e2eio
 from e2eio.errors import ConfigError, E2eioError, ImporterError, ShardNotFoundError
-from e2eio.importers import ImageSource, ImportOptions, JetRecipe, open_source
-
-ak = pytest.importorskip("awkward", reason="awkward is not installed")
-uproot = pytest.importorskip("uproot", reason="uproot is not installed")
-
-SMALL = ImportOptions(shape=(2, 3, 4), channels=("a", "b"))
-COMPRESSIONS = {
-    "none": None,
-    "ZLIB": uproot.ZLIB(1),
-    "LZMA": uproot.LZMA(1),
-    "LZ4": uproot.LZ4(1),
-    "ZSTD": uproot.ZSTD(1),
-}
-
-
-def small_images(n: int, dtype: str = "f4") -> NDArray[Any]:
-    return np.arange(1, n * 24 + 1, dtype=dtype).reshape(n, 2, 3, 4)
-
-
-def write(
-    path: Path,
-    columns: dict[str, Any],
-    kind: str = "tree",
-    name: str = "Events",
-    step: int = 100,
-    compression: Any = None,
-) -> Path:
-    """Write one tree or ntuple, one basket or cluster per `step` entries."""
-    with uproot.recreate(path, compression=compression) as file:
-        add(file, columns, kind, name, step)
-    return path
-
-
-def add(file: Any, columns: dict[str, Any], kind: str, name: str, step: int) -> None:
-    n = max(map(len, columns.values()))
-    make = {"tree": file.mktree, "ntuple": file.mkrntuple}[kind]
-    if kind == "tree":
-        types = {key: branch_type(values) for key, values in columns.items()}
-        table = make(name, types)
-    else:
-        columns = {key: ak.Array(values) for key, values in columns.items()}
-        table = make(name, ak.Array(columns).layout.form)
-    for low in range(0, n, step):
-        table.extend({key: values[low : low + step] for key, values in columns.items()})
-
-
-def branch_type(values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        return np.dtype((values.dtype, values.shape[1:]))
-    return str(ak.type(values).content)
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in chunks[0][1]}
-
-
-def as_column(images: NDArray[Any], form: str) -> Any:
-    """Return images as fixed arrays, flat or nested, or as lists of any length."""
-    rows = images.reshape(len(images), -1) if form.startswith("flat") else images
-    if form.endswith("fixed"):
-        return np.ascontiguousarray(rows)
-    if form == "nested lists":
-        return ak.Array(rows.tolist())
-    return ak.from_regular(ak.Array(rows), axis=1)
-
+from e2eio.importers import ImportOptions, JetRecipe, open_source
+from importer_toys import SMALL, read_all, run_measured, small_images
+from root_toys import COMPRESSIONS, add, ak, as_column, uproot, write
 
 FORMS = [
     *(("tree", form) for form in ("flat fixed", "flat lists", "nested fixed")),
@@ -325,13 +259,8 @@ def test_flipped_bytes_give_data_or_an_error(tmp_path: Path, kind: str, compress
 
 
 READING = """
-import sys
 from e2eio.errors import ImporterError
 from e2eio.importers import ImportOptions, open_source
-
-def peak():
-    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) >> 10
-
 source = open_source(sys.argv[1], ImportOptions(shape=(1, 1000, 1000), channels=("a",)))
 before = peak()
 try:
@@ -361,11 +290,7 @@ def test_a_block_that_inflates_to_more_than_it_says(
         tree.compression = honest
         tree.extend({"X": np.zeros((1, 1_000_000), "f4")})
     program = READING.replace("chunks(0, 1)", "chunks(1, 2)")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    grown, _, message = done.stdout.partition(" ")
+    grown, _, message = run_measured(program, path).partition(" ")
     assert "damaged ROOT file" in message
     assert int(grown) < 60
 

@@ -17,33 +17,15 @@ from numpy.typing import NDArray
 
 import e2eio
 from e2eio.errors import ConfigError, E2eioError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, open_source, recognise_format
+from e2eio.importers import ImportOptions, open_source, recognise_format
 from e2eio.tfrecord import RecordWriter, masked_crc32c, write_example
+from importer_toys import SMALL, Truth, read_all, run_measured, same_bits, small_images
 
-SMALL = ImportOptions(shape=(2, 3, 4), channels=("a", "b"))
-Truth = dict[str, NDArray[np.float32]]
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     "GZIP": gzip.compress,
     "ZLIB": zlib.compress,
 }
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    return images, {n: np.concatenate([s[n] for _, s in chunks]) for n in chunks[0][1]}
-
-
-def same_bits(found: NDArray[Any], truth: NDArray[Any]) -> bool:
-    assert found.dtype == truth.dtype == np.float32
-    return np.ascontiguousarray(found).tobytes() == np.ascontiguousarray(truth).tobytes()
-
-
-def small_images(n: int) -> NDArray[np.float32]:
-    return np.arange(1, n * 24 + 1, dtype=np.float32).reshape(n, 2, 3, 4)
 
 
 def flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -287,6 +269,22 @@ def test_damage_is_never_silent(tmp_path: Path, compression: str) -> None:
             read_all(open_source(path, SMALL))
 
 
+READ_BOMB = """
+from e2eio.errors import ImporterError
+from e2eio.importers import ImportOptions, open_source
+source = open_source(sys.argv[1], ImportOptions(shape=(2, 3, 4), channels=("a", "b")))
+before = peak()
+for read in (lambda: list(source.chunks(0, 2)), lambda: source.n_samples):
+    try:
+        read()
+    except ImporterError as error:
+        assert "too long" in str(error)
+    else:
+        raise AssertionError
+print(peak() - before)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_small_for_a_bomb(tmp_path: Path) -> None:
     # 600 MB of zeros as the second record: 600 kB on disk.
@@ -297,24 +295,4 @@ def test_memory_stays_small_for_a_bomb(tmp_path: Path) -> None:
         for _ in range(600):
             stream.write(engine.compress(bytes(1 << 20)))
         stream.write(engine.flush())
-    program = (
-        "import re, sys\n"
-        "from e2eio.errors import ImporterError\n"
-        "from e2eio.importers import ImportOptions, open_source\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10\n"
-        "source = open_source(sys.argv[1], ImportOptions(shape=(2, 3, 4), channels=('a', 'b')))\n"
-        "before = peak()\n"
-        "for read in (lambda: list(source.chunks(0, 2)), lambda: source.n_samples):\n"
-        "    try: read()\n"
-        "    except ImporterError as error: assert 'too long' in str(error)\n"
-        "    else: raise AssertionError\n"
-        "print(peak() - before)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "a")],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert int(done.stdout) < 64
+    assert int(run_measured(READ_BOMB, tmp_path / "a")) < 64

@@ -15,26 +15,8 @@ from numpy.typing import NDArray
 
 import e2eio
 from e2eio.errors import ConfigError, ImporterError
-from e2eio.importers import ImageSource, ImportOptions, open_source, recognise_format
-
-TWO = ImportOptions(channels=("a", "b"))
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    return images, {n: np.concatenate([s[n] for _, s in chunks]) for n in chunks[0][1]}
-
-
-def same_bits(found: NDArray[Any], truth: NDArray[Any]) -> bool:
-    assert found.dtype == truth.dtype
-    return np.ascontiguousarray(found).tobytes() == np.ascontiguousarray(truth).tobytes()
-
-
-def small_images(n: int) -> NDArray[np.float32]:
-    return np.arange(1, n * 24 + 1, dtype=np.float32).reshape(n, 2, 3, 4)
+from e2eio.importers import ImportOptions, open_source, recognise_format
+from importer_toys import TWO, read_all, same_bits, small_images
 
 
 def npy(array: NDArray[Any], pickle: bool = False) -> bytes:

@@ -17,37 +17,9 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 import e2eio
 from e2eio.errors import ConfigError, ImporterError, ShardNotFoundError
-from e2eio.importers import ImageSource, ImportOptions, open_source
+from e2eio.importers import ImportOptions, open_source
 from e2eio.importers.arrays import blocks
-
-TWO = ImportOptions(channels=("a", "b"))
-
-
-def read_all(
-    source: ImageSource, begin: int = 0, end: int | None = None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    chunks = list(source.chunks(begin, source.n_samples if end is None else end))
-    images = np.concatenate([images for images, _ in chunks])
-    names = chunks[0][1]
-    return images, {name: np.concatenate([s[name] for _, s in chunks]) for name in names}
-
-
-def read_store(path: Path, options: ImportOptions = TWO) -> NDArray[Any]:
-    source = open_source(path, options)
-    try:
-        return read_all(source)[0]
-    finally:
-        source.close()
-
-
-def same_bits(found: NDArray[Any], truth: NDArray[Any]) -> bool:
-    assert found.dtype is np.dtype(truth.dtype.name)  # the writer takes numpy's own dtypes alone
-    return found.shape == truth.shape and found.tobytes() == truth.tobytes()
-
-
-def small_images(n: int, dtype: str = "f4") -> NDArray[Any]:
-    values = np.arange(1, n * 480 + 1).reshape(n, 2, 15, 16) % 251
-    return np.where(values % 5 == 0, values, 0).astype(dtype)
+from importer_toys import TWO, read_all, read_file, same_bits, sparse_images
 
 
 def write(path: Path, arrays: dict[str, Any], version: int = 3, **options: Any) -> Path:
@@ -79,7 +51,7 @@ def test_layouts_and_codecs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, dtype: str
 ) -> None:
     monkeypatch.setattr(blocks, "_CHUNK_BYTES", 4 * 2 * 15 * 16 * 8)  # several blocks
-    truth = small_images(23, dtype)
+    truth = sparse_images(23, dtype)
     wanted = truth.astype("f8" if truth.itemsize == 8 else "f4")
     codings: list[dict[str, Any]] = [{}, {"compressors": None}]
     if version == 3:
@@ -105,17 +77,17 @@ def test_layouts_and_codecs(
 
 
 def test_zip_file(tmp_path: Path) -> None:
-    truth = small_images(5)
+    truth = sparse_images(5)
     path = tmp_path / "a.zip"
     store = zarr.storage.ZipStore(path, mode="w")
     group = zarr.open_group(store, mode="w")
     group.create_array("images/X", data=truth, chunks=(2, 2, 15, 16))
     store.close()
-    assert same_bits(read_store(path), truth)
+    assert same_bits(read_file(path), truth)
 
 
 def test_array_alone(tmp_path: Path) -> None:
-    truth = small_images(5)
+    truth = sparse_images(5)
     zarr.create_array(str(tmp_path / "jet.zarr"), data=truth, chunks=(2, 2, 15, 16))
     source = open_source(tmp_path / "jet.zarr", TWO)
     assert same_bits(read_all(source)[0], truth)
@@ -124,7 +96,7 @@ def test_array_alone(tmp_path: Path) -> None:
 
 
 def test_groups(tmp_path: Path) -> None:
-    truth = small_images(4)
+    truth = sparse_images(4)
     arrays = {
         "train/X": truth,
         "train/y": np.zeros(4, np.int64),
@@ -145,7 +117,7 @@ def test_bits_survive_and_empty_chunks_of_parts_are_zeros(tmp_path: Path) -> Non
     truth = np.zeros((4, 2, 15, 16), np.float32)
     truth[2, 1].view(np.uint32)[0, :4] = (0x80000000, 1, 0x7FC01234, 0xFF800000)
     path = write(tmp_path / "a", {"X": truth}, chunks=(1, 1, 15, 16))
-    assert same_bits(read_store(path), truth)
+    assert same_bits(read_file(path), truth)
 
 
 def chunk_files(path: Path) -> list[Path]:
@@ -153,17 +125,17 @@ def chunk_files(path: Path) -> list[Path]:
 
 
 def lost_chunk(path: Path) -> None:
-    chunk_files(write(path, {"X": small_images(8)}, chunks=(2, 2, 15, 16)))[1].unlink()
+    chunk_files(write(path, {"X": sparse_images(8)}, chunks=(2, 2, 15, 16)))[1].unlink()
 
 
 def cut_chunk(path: Path) -> None:
-    file = chunk_files(write(path, {"X": small_images(8)}, chunks=(2, 2, 15, 16)))[1]
+    file = chunk_files(write(path, {"X": sparse_images(8)}, chunks=(2, 2, 15, 16)))[1]
     file.write_bytes(file.read_bytes()[:-20])
 
 
 def wrong_chunk(path: Path) -> None:
     file = chunk_files(
-        write(path, {"X": small_images(8)}, chunks=(2, 2, 15, 16), compressors=None)
+        write(path, {"X": sparse_images(8)}, chunks=(2, 2, 15, 16), compressors=None)
     )[1]
     file.write_bytes(file.read_bytes()[:-20])
 
@@ -176,7 +148,7 @@ def nothing_stored(path: Path) -> None:
 
 def edited(**changes: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(path, {"X": small_images(4)}, chunks=(2, 2, 15, 16))
+        write(path, {"X": sparse_images(4)}, chunks=(2, 2, 15, 16))
         file = path / "X" / "zarr.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
@@ -185,7 +157,7 @@ def edited(**changes: Any) -> Callable[[Path], None]:
 
 def with_codec(**changes: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(path, {"X": small_images(4)}, version=2)
+        write(path, {"X": sparse_images(4)}, version=2)
         file = path / "X" / ".zarray"
         file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
@@ -203,7 +175,7 @@ def arrays(**values: Any) -> Callable[[Path], None]:
 
 
 def no_metadata(path: Path) -> None:
-    write(path, {"X": small_images(4)})
+    write(path, {"X": sparse_images(4)})
     (path / "zarr.json").write_text("{")
 
 
@@ -227,7 +199,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], None], str]] = {
     "wrong rank": (arrays(X=np.zeros((2, 2, 2, 3, 4), "f4")), "wrong rank of images"),
     "no images": (arrays(y=[0, 1]), r"found y \(int64 \[2\]\)"),
     "no arrays": (arrays(), "found no arrays"),
-    "labels too short": (arrays(X=small_images(3), y=[0, 1]), "numbers of samples differ"),
+    "labels too short": (arrays(X=sparse_images(3), y=[0, 1]), "numbers of samples differ"),
 }
 
 
@@ -237,7 +209,7 @@ def test_malformed(tmp_path: Path, case: str) -> None:
     path = tmp_path / "bad.zarr"
     make(path)
     with pytest.raises(ImporterError, match=message) as caught:
-        read_store(path)
+        read_file(path)
     assert "bad.zarr" in str(caught.value)
     assert caught.value.path == str(path)
 
@@ -254,7 +226,7 @@ def test_not_a_store(tmp_path: Path) -> None:
 
 
 def test_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", {"X": small_images(8)}, chunks=(2, 2, 15, 16))
+    path = write(tmp_path / "a", {"X": sparse_images(8)}, chunks=(2, 2, 15, 16))
     shutil.copytree(path, tmp_path / "b")
     file = chunk_files(tmp_path / "b")[0]
     file.write_bytes(file.read_bytes() + b"0")
@@ -267,7 +239,7 @@ def test_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
 
 
 def test_fingerprint_tells_what_was_selected(tmp_path: Path) -> None:
-    images = small_images(4)
+    images = sparse_images(4)
     path = write(
         tmp_path / "a", {"train/X": images, "test/X": images, "A": images[:, 0], "B": images[:, 1]}
     )
@@ -305,7 +277,7 @@ print(errors)
 @pytest.mark.parametrize("version", [2, 3])
 def test_flipped_bits_give_data_or_an_error(tmp_path: Path, version: int) -> None:
     path = write(
-        tmp_path / "a", {"X": small_images(7), "y": np.arange(7)}, version, chunks=(3, 2, 15, 16)
+        tmp_path / "a", {"X": sparse_images(7), "y": np.arange(7)}, version, chunks=(3, 2, 15, 16)
     )
     done = subprocess.run(
         [sys.executable, "-c", FLIPS, str(path)],

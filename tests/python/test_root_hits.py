@@ -99,6 +99,7 @@ def test_jets_of_the_whole_detector(tmp_path: Path) -> None:
     source = open_source(path)
     assert source.schema.image.shape == (8, 125, 125)
     assert source.cuts.tolist() == [0, 2, 3]
+    assert list(source.chunks(3, 3)) == []
     images, scalars = read_all(source)
     assert scalars["jetPt"].tolist() == [520, 543, 512]
     assert scalars["eventId"].tolist() == [0, 0, 2]

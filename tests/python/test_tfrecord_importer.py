@@ -115,6 +115,8 @@ def test_ranges(tmp_path: Path, compression: str) -> None:
         next(source.chunks(0, 21))
     with pytest.raises(ImporterError, match="found 20, expected 21"):
         list(open_source(path, SMALL).chunks(0, 21))
+    with pytest.raises(ConfigError, match=r"within \[0, its samples\)"):  # not counted yet
+        next(open_source(path, SMALL).chunks(2, 1))
 
 
 def test_a_task_of_a_compressed_file_does_not_count_it_first(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ PYTEST_ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
+# Modules are found by name: one that is new or moved is known after the next build.
+PYTHON_ROOMS := $(shell find e2eio -type d -not -name __pycache__ 2>/dev/null)
 CPP_SOURCES := CMakeLists.txt $(shell find cmake cpp -type f 2>/dev/null)
 CPP_LINTED = $(shell find cpp/e2eio cpp/bind -name '*.cpp')
 CPP_FORMATTED = $(shell find cpp tests/cpp benchmarks/kernels -name '*.cpp' -o -name '*.hpp')
@@ -96,7 +98,7 @@ $(VENV)/.tools: $(VENV)/.created
 	$(PIP) 'scikit-build-core>=0.11' 'pybind11>=3' 'cmake>=3.25' 'ninja>=1.11'
 	touch $@
 
-$(VENV)/.built: $(VENV)/.tools $(CPP_SOURCES) pyproject.toml
+$(VENV)/.built: $(VENV)/.tools $(CPP_SOURCES) $(PYTHON_ROOMS) pyproject.toml
 	@echo "== building the extension"
 	$(PIP) --no-build-isolation --editable .
 	touch $@

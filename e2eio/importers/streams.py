@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import zlib
 from typing import BinaryIO, Final, Literal, Protocol
 
 from e2eio.errors import ImporterError
 from e2eio.importers.files import open_binary, system_error
+from e2eio.importers.inflation import InflationError, inflater, reason
 
 __all__ = ["Compression", "InflatedStream", "PlainStream", "Stream", "find_compression"]
 __all__ += ["inflated_head", "open_stream"]
@@ -38,10 +38,10 @@ def inflated_head(head: bytes, n_bytes: int) -> bytes:
     found = b""
     try:
         while head and len(found) < n_bytes:  # the first members of a gzip file may be short
-            engine = zlib.decompressobj(_WINDOW_BITS[compression])
+            engine = inflater(_WINDOW_BITS[compression])
             found += engine.decompress(head, n_bytes - len(found))
             head = engine.unused_data
-    except zlib.error:
+    except InflationError:
         pass
     return found
 
@@ -142,7 +142,7 @@ class InflatedStream:
     def __init__(self, path: str, raw: BinaryIO, compression: Compression) -> None:
         self._path, self._raw = path, raw
         self._compression = compression
-        self._engine = zlib.decompressobj(_WINDOW_BITS[compression])
+        self._engine = inflater(_WINDOW_BITS[compression])
         self._rest = b""  # read, not yet inflated
         self._n_read = 0
 
@@ -187,9 +187,8 @@ class InflatedStream:
             data = self._rest or self._fill()
             try:
                 piece = self._engine.decompress(data, n_bytes)
-            except zlib.error as error:
-                reason = str(error).rpartition(": ")[2]
-                raise self._error("damaged", repr(reason), "a valid stream") from error
+            except InflationError as error:
+                raise self._error("damaged", repr(reason(error)), "a valid stream") from error
             self._rest = self._engine.unconsumed_tail
             if piece:
                 return piece
@@ -207,7 +206,7 @@ class InflatedStream:
         self._rest = rest
         if self._compression != "gzip" or not rest.startswith(_GZIP):
             raise self._error("bytes after the end of", repr(rest[:4]), "the end of the file")
-        self._engine = zlib.decompressobj(_WINDOW_BITS["gzip"])
+        self._engine = inflater(_WINDOW_BITS["gzip"])
         return True
 
     def _fill(self) -> bytes:

@@ -130,7 +130,7 @@ OPTIONAL = {
     *("torch", "nvidia", "mpi4py", "jax", "pyarrow", "h5py", "uproot", "awkward", "fsspec"),
     *("s3fs", "gcsfs", "fsspec_xrootd", "dask", "distributed", "pythia8mc", "fastjet"),
     *("matplotlib", "mplhep", "rich", "lightning", "ml_dtypes", "tensorflow", "torch_xla"),
-    *("triton", "zarr", "shtab"),
+    *("triton", "zarr", "shtab", "isal"),
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.

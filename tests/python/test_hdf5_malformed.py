@@ -129,8 +129,14 @@ MALFORMED: dict[str, tuple[Callable[[Path], None], str]] = {
     "chunk that inflates to more": (bomb, "more than 245760 inflated bytes"),
     "chunk that inflates to less": (short_chunk(zlib.compress(bytes(245_759))), "245759 inflated"),
     "chunk cut off": (short_chunk(GOOD[:-2]), "no end of the deflated"),
-    "chunk with a wrong checksum": (short_chunk(GOOD[:-1] + b"\0"), "incorrect data check"),
-    "chunk of noise": (short_chunk(b"noise" * 100), "incorrect header check"),
+    "chunk with a wrong checksum": (
+        short_chunk(GOOD[:-1] + b"\0"),
+        "ncorrect (data check|checksum)",
+    ),
+    "chunk of noise": (
+        short_chunk(b"noise" * 100),
+        "incorrect header check|unsupported compress method",
+    ),
     "fewer bytes than can inflate": (impossible_chunk, "expected more"),
     "chunks too large": (huge_chunk, "chunks too large"),
     "no samples": (arrays(X=np.zeros((0, 2, 3, 4), "f4")), "no samples"),

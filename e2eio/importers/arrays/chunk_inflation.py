@@ -8,7 +8,6 @@ a byte more is made of it.
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from e2eio.importers.inflation import InflationError, inflater, reason
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ChunkDamagedError", "ChunkLayout", "InflatedRows"]
 
 #: Inflated at a time: it stays in the cache until it is copied to where it belongs.
-_PIECE_BYTES: Final = 1 << 18
+_PIECE_BYTES: Final = 1 << 20
 
 
 class ChunkDamagedError(Exception):
@@ -139,7 +140,7 @@ class InflatedRows:
 
 def _inflated(raw: bytes, n_bytes: int) -> Iterator[bytes]:
     """Yield the inflated bytes in pieces, `n_bytes` in all; zlib verifies their Adler-32."""
-    stream = zlib.decompressobj()
+    stream = inflater()
     left = n_bytes
     try:
         while left:
@@ -150,8 +151,8 @@ def _inflated(raw: bytes, n_bytes: int) -> Iterator[bytes]:
             raw = stream.unconsumed_tail
             yield piece
         more = b"" if stream.eof else stream.decompress(raw, 1)
-    except zlib.error as error:
-        raise ChunkDamagedError(f"{error}") from error
+    except InflationError as error:
+        raise ChunkDamagedError(reason(error)) from error
     if more:
         raise ChunkDamagedError(f"more than {n_bytes} inflated bytes, expected {n_bytes}")
     if not stream.eof:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
+from e2eio.cli.values import (
+    arguments_of,
+    names_by_name,
+    names_of,
+    numbers_of,
+    ranges_of,
+    scheduler_of,
+    shape_of,
+    size_of,
+)
 from e2eio.presets import PRESETS
 
 if TYPE_CHECKING:
     from e2eio.conversion import Plan
     from e2eio.manifest import Manifest
 
-__all__ = ["add_parser", "names_of", "run", "size_of"]
+__all__ = ["add_parser", "run"]
 
 _EXAMPLES: Final = """\
 examples:
@@ -30,8 +41,6 @@ examples:
 
 The same command goes on where an interrupted one (Ctrl-C) has ended. docs/convert.md says more.
 """
-
-_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,7 +71,10 @@ def _add_meaning(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what the images are (else recognised)")
     group.add_argument("--preset", choices=sorted(PRESETS), help="a published set")
     group.add_argument(
-        "--shape", type=_shape, metavar="C,H,W", help="of an image, whatever the order in the file"
+        "--shape",
+        type=shape_of,
+        metavar="C,H,W",
+        help="of an image, whatever the order in the file",
     )
     group.add_argument("--layout", choices=("CHW", "HWC"), help="order in the file")
     group.add_argument("--channels", type=names_of, metavar="A,B,...", help="names, in file order")
@@ -84,12 +96,12 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scalar fields, and which samples")
     group.add_argument(
         "--labels",
-        type=_numbers,
+        type=numbers_of,
         metavar="N,N,...",
         help="one per SRC: a field for files of a class",
     )
     group.add_argument("--label-field", default="y", metavar="NAME", help="of --labels (default y)")
-    group.add_argument("--rename", type=_pairs, metavar="OLD=NEW,...", help="fields")
+    group.add_argument("--rename", type=names_by_name, metavar="OLD=NEW,...", help="fields")
     group.add_argument(
         "--scalars", type=names_of, metavar="A,B,...", help="fields to keep, as SRC names them"
     )
@@ -109,7 +121,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--exclude",
-        type=_ranges,
+        type=ranges_of,
         default=(),
         metavar="N,A-B,...",
         help="samples to leave out, counted over all sources from 0; A-B includes B",
@@ -144,20 +156,19 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         "--dask",
         nargs="?",
         const=True,
-        type=_scheduler,
+        type=scheduler_of,
         metavar="SCHEDULER",
         help="on a Dask cluster: of this machine, or tcp://HOST:PORT or a scheduler file *.json",
     )
-    group.add_argument(
-        "--no-check", action="store_true", help="do not decode shards again to compare them"
-    )
-    group.add_argument(
+    off = partial(group.add_argument, action="store_false")
+    off("--no-check", dest="check", help="do not decode shards again to compare them")
+    off(
         "--no-isolate",
-        action="store_true",
+        dest="isolate",
         help="open sources in this process, which then a library that crashes takes along",
     )
-    group.add_argument("--no-resume", action="store_true", help="do not go on from finished shards")
-    group.add_argument("--quiet", action="store_true", help="show no progress")
+    off("--no-resume", dest="resume", help="do not go on from finished shards")
+    off("--quiet", dest="progress", help="show no progress")
     group.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -168,19 +179,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from e2eio.conversion import convert
 
-    content = convert(
-        args.sources,
-        args.out,
-        **_options(args),
-        labels=args.labels,
-        label_field=args.label_field,
-        processes=args.processes,
-        overwrite=args.overwrite,
-        resume=not args.no_resume,
-        isolate=not args.no_isolate,
-        dask=args.dask,
-        progress=not args.quiet,
-    )
+    content = convert(**arguments_of(convert, args))
     if args.json:
         print(json.dumps(_result(content, args.out)))
     else:
@@ -188,30 +187,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what decides the content of the shards."""
-    names = (
-        *("preset", "shape", "layout", "channels", "units", "image", "meta", "tree", "recipe"),
-        *("precision", "rename"),
-        *("scalars", "nan", "skip_bad", "compression_level", "shard_samples", "shard_bytes"),
-        "exclude",
-    )
-    return {**{name: getattr(args, name) for name in names}, "check": not args.no_check}
-
-
 def _print_plan(args: argparse.Namespace) -> None:
     """Print what a conversion would do; it writes nothing."""
-    from e2eio.conversion import make_options, plan_conversion
+    from e2eio.conversion import OPTION_NAMES, make_options, plan_conversion
 
-    plan = plan_conversion(
-        args.sources,
-        make_options(**_options(args)),
-        labels=args.labels,
-        label_field=args.label_field,
-        processes=args.processes,
-        isolate=not args.no_isolate,
-        progress=not args.quiet,
-    )
+    options = make_options(**{name: getattr(args, name) for name in OPTION_NAMES})
+    plan = plan_conversion(options=options, **arguments_of(plan_conversion, args))
     print(json.dumps(_planned(plan)) if args.json else "\n".join(_lines(plan, args.out)))
 
 
@@ -274,73 +255,3 @@ def _sentence(content: Manifest, out: str) -> str:
         + (f", {made.n_zeroed} values made 0" if made.n_zeroed else "")
         + (f", {made.n_skipped} samples skipped" if made.n_skipped else "")
     )
-
-
-def names_of(text: str) -> tuple[str, ...]:
-    """Return the names in ``A,B``."""
-    return tuple(part.strip() for part in text.split(","))
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(_number(part.strip()) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers as in 0,1") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def _pairs(text: str) -> dict[str, str]:
-    pairs = [part.strip().partition("=") for part in text.split(",")]
-    names = {old: new for old, _, new in pairs}
-    if not all(old and new for old, new in names.items()) or len(names) != len(pairs):
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected OLD=NEW as in jetPt=pt")
-    return names
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
-    if len(sizes) != 3:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected C,H,W as in 8,125,125")
-    return sizes
-
-
-def _scheduler(text: str) -> str:
-    if "://" not in text and not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}, expected a scheduler as in tcp://HOST:8786, or its file *.json; "
-            "for a cluster of this machine write --dask last"
-        )
-    return text
-
-
-def _ranges(text: str) -> tuple[int, ...]:
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        try:
-            begin = int(first)
-            end = int(last) if dash else begin
-        except ValueError:
-            begin, end = 0, -1
-        if not 0 <= begin <= end:
-            raise argparse.ArgumentTypeError(f"found {part!r}, expected N or A-B with A <= B")
-        numbers.extend(range(begin, end + 1))
-    return tuple(numbers)
-
-
-def size_of(text: str) -> int:
-    """Return the bytes of ``256M``."""
-    digits = text.rstrip("kKmMgG")
-    unit = _UNITS.get(text[len(digits) :].lower())
-    if unit is None or not digits.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected bytes as in 1000000 or 256M")
-    return int(digits) * unit

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Final
 
+from e2eio.cli.values import arguments_of, names_of
+
 __all__ = ["add_parser", "run"]
 
 _EXAMPLES: Final = """\
@@ -39,9 +41,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add("--form", choices=("sparse", "dense"), default="sparse", help="pixels, or whole images")
     add("--layout", choices=("CHW", "HWC"), default="HWC", help="of dense images (default: HWC)")
-    add("--channels", type=_names, metavar="A,B,...", help="only these, in this order")
+    add("--channels", type=names_of, metavar="A,B,...", help="only these, in this order")
     add("--select", metavar="CONDITION", help="on scalar fields, as 'pt > 500 & y == 1'")
-    add("--compression", default="auto", metavar="NAME", help="of the format's; none: none")
+    add(
+        "--compression",
+        type=_compression,
+        default="auto",
+        metavar="NAME",
+        help="of the format's; none: none",
+    )
     add("--samples-per-file", type=int, metavar="N", help="write several files: OUT-00000, ...")
     add(
         "--group-samples",
@@ -51,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="of a row group or chunk, at most",
     )
     add("--overwrite", action="store_true", help="replace files that are there")
-    add("--quiet", action="store_true", help="show no progress")
+    add("--quiet", dest="progress", action="store_false", help="show no progress")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -60,20 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what was written."""
     from e2eio.exporters import export
 
-    report = export(
-        args.dataset,
-        args.out,
-        format=args.format,
-        form=args.form,
-        layout=args.layout,
-        channels=args.channels,
-        select=args.select,
-        compression=None if args.compression == "none" else args.compression,
-        samples_per_file=args.samples_per_file,
-        group_samples=args.group_samples,
-        overwrite=args.overwrite,
-        progress=not args.quiet,
-    )
+    report = export(**arguments_of(export, args))
     if args.json:
         print(json.dumps(asdict(report)))
     else:
@@ -85,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
+def _compression(text: str) -> str | None:
+    return None if text == "none" else text

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _failed(error)
     except KeyboardInterrupt:
-        goes_on = hasattr(args, "no_resume")
+        goes_on = hasattr(args, "resume")
         _report(
             "interrupted: complete shards stay; run the same command again to go on"
             if goes_on

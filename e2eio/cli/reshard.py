@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from e2eio.cli.convert import names_of, size_of
+from e2eio.cli.values import arguments_of, names_of, size_of
 
 if TYPE_CHECKING:
     from e2eio.manifest import Manifest
@@ -48,14 +49,14 @@ examples:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the four commands and their options."""
-    _command(commands, "merge", "make one dataset of several", _MERGE, _run_merge)
-    parser = _command(commands, "split", "make several datasets of one", _SPLIT, _run_split)
+    _command(commands, "merge", "make one dataset of several", _MERGE)
+    parser = _command(commands, "split", "make several datasets of one", _SPLIT)
     _add_split(parser)
     text = "store the samples in a random order"
-    parser = _command(commands, "shuffle", text, _SHUFFLE, _run_shuffle)
+    parser = _command(commands, "shuffle", text, _SHUFFLE)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (default 0)")
     text = "store samples otherwise: shards, channels, precision, a selection"
-    parser = _command(commands, "repack", text, _REPACK, _run_repack)
+    parser = _command(commands, "repack", text, _REPACK)
     _add_repack(parser)
 
 
@@ -64,7 +65,6 @@ def _command(
     verb: str,
     text: str,
     examples: str,
-    run: Any,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         verb,
@@ -84,10 +84,11 @@ def _command(
     group.add_argument("--compression-level", type=int, default=3, metavar="N", help="1 to 19")
     group.add_argument("--threads", type=int, metavar="N", help="default: all usable cores")
     group.add_argument("--overwrite", action="store_true", help="replace what OUT holds")
-    group.add_argument("--no-resume", action="store_true", help="do not go on from finished shards")
-    group.add_argument("--quiet", action="store_true", help="show no progress")
+    off = partial(group.add_argument, action="store_false")
+    off("--no-resume", dest="resume", help="do not go on from finished shards")
+    off("--quiet", dest="progress", help="show no progress")
     group.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run)
     return parser
 
 
@@ -123,61 +124,17 @@ def _add_repack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", metavar="FILE", help="leave these out: one number a line")
 
 
-def _output(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "shard_bytes": args.shard_bytes,
-        "shard_samples": getattr(args, "shard_samples", None),
-        "compression_level": args.compression_level,
-        "threads": args.threads,
-        "overwrite": args.overwrite,
-        "resume": not args.no_resume,
-        "progress": not args.quiet,
-    }
+def _run(args: argparse.Namespace) -> int:
+    from e2eio import reshard
 
-
-def _run_merge(args: argparse.Namespace) -> int:
-    from e2eio.reshard import merge
-
-    return _print({args.out: merge(args.sources, args.out, **_output(args))}, args.json)
-
-
-def _run_shuffle(args: argparse.Namespace) -> int:
-    from e2eio.reshard import shuffle
-
-    made = shuffle(args.sources, args.out, seed=args.seed, **_output(args))
-    return _print({args.out: made}, args.json)
-
-
-def _run_repack(args: argparse.Namespace) -> int:
-    from e2eio.reshard import repack
-
-    made = repack(
-        args.sources,
-        args.out,
-        precision=args.precision,
-        channels=args.channels,
-        select=args.select,
-        exclude=args.exclude,
-        **_output(args),
+    verb = getattr(reshard, args.command)
+    made = verb(**arguments_of(verb, args))
+    parts = (
+        {f"{args.out}/{name}": part for name, part in made.items()}
+        if args.command == "split"
+        else {args.out: made}
     )
-    return _print({args.out: made}, args.json)
-
-
-def _run_split(args: argparse.Namespace) -> int:
-    from e2eio.reshard import split
-
-    parts = split(
-        args.sources,
-        args.out,
-        fractions=args.fractions,
-        samples=args.samples,
-        by=args.by,
-        stratify=args.stratify,
-        group=args.group,
-        seed=args.seed,
-        **_output(args),
-    )
-    return _print({f"{args.out}/{name}": made for name, made in parts.items()}, args.json)
+    return _print(parts, args.json)
 
 
 def _print(made: dict[str, Manifest], as_json: bool) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from e2eio.cli.values import names_of
 from e2eio.errors import ConfigError
 from e2eio.plots import FORMATS, KINDS
 
@@ -167,10 +168,9 @@ def _channels(dataset: Dataset, text: str | None) -> list[int]:
                 f"{_MOST_CHANNELS} in a picture; choose some with --channels"
             )
         return list(range(len(dataset.channels)))
-    names = [part.strip() for part in text.split(",")]
     return channel_indices(
         dataset,
-        [int(n) if n.isdecimal() and n not in dataset.channels else n for n in names],
+        [int(n) if n.isdecimal() and n not in dataset.channels else n for n in names_of(text)],
     )
 
 
@@ -207,7 +207,7 @@ def _figures(dataset: Dataset, request: _Request, args: argparse.Namespace) -> l
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    kinds = tuple(part.strip() for part in text.split(","))
+    kinds = names_of(text)
     wrong = [kind for kind in kinds if kind not in KINDS]
     if wrong:
         raise argparse.ArgumentTypeError(f"found {wrong[0]!r}, expected one of {', '.join(KINDS)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from e2eio.conversion.arguments import make_options
+from e2eio.conversion.arguments import OPTION_NAMES, make_options
 from e2eio.conversion.plan import Plan, PlanOptions, Task
 from e2eio.conversion.run import convert, plan_conversion
 from e2eio.conversion.work import FinishedShard, write_shard
 
 __all__ = [
+    "OPTION_NAMES",
     "FinishedShard",
     "Plan",
     "PlanOptions",

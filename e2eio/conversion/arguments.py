@@ -2,137 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
 
-from e2eio.conversion.plan import Label, NanPolicy, Plan, PlanOptions, SourceFile, make_plan
+from e2eio.conversion.crew import Crew, do_jobs
+from e2eio.conversion.plan import Label, Plan, PlanOptions, SourceFile, make_plan
 from e2eio.conversion.sources import Sources, common_schema, expand, labels_of, read_source
-from e2eio.conversion.workers import Job, Workers
+from e2eio.conversion.workers import Job
 from e2eio.errors import ConfigError
-from e2eio.importers import ImportOptions, Layout
+from e2eio.importers import ImportOptions
 from e2eio.progress import Progress
-from e2eio.schema import Precision, Schema
-from e2eio.shards import DEFAULT_SHARD_BYTES
+from e2eio.schema import Schema
 
-__all__ = ["do_jobs", "make_options", "prepare"]
+__all__ = ["OPTION_NAMES", "make_options", "prepare"]
 
 _FILES_PER_PROCESS = 16  # opened one after the other before another process is started for that
 
+# A label is a source's, not an option of all.
+_IMPORT_NAMES = tuple(field.name for field in fields(ImportOptions) if field.name != "label")
 
-def make_options(
-    *,
-    preset: str | None = None,
-    shape: Sequence[int] | None = None,
-    layout: Layout | None = None,
-    channels: Sequence[str] | None = None,
-    units: Sequence[str] | None = None,
-    image: str | None = None,
-    meta: Sequence[str] | None = None,
-    tree: str | None = None,
-    recipe: str = "",
-    precision: Precision = "float32",
-    rename: Mapping[str, str] | None = None,
-    scalars: Sequence[str] | None = None,
-    nan: NanPolicy = "keep",
-    skip_bad: int = 0,
-    check: bool = True,
-    compression_level: int = 3,
-    shard_samples: int | None = None,
-    shard_bytes: int = DEFAULT_SHARD_BYTES,
-    exclude: Iterable[int] = (),
-) -> PlanOptions:
-    """Return the options of a plan; the parameters are those of `convert`.
+#: Parameters of `convert` that are options of its plan.
+OPTION_NAMES = (
+    *_IMPORT_NAMES,
+    *(field.name for field in fields(PlanOptions) if field.name != "imports"),
+)
+
+
+def make_options(**given: Any) -> PlanOptions:
+    """Return the options of a plan: what decides the bytes of the result, but for the sources.
+
+    Parameters
+    ----------
+    **given
+        Parameters of `convert` that `OPTION_NAMES` has; the others get the same defaults.
 
     Raises
     ------
     ConfigError
         One is wrong.
+
+    Examples
+    --------
+    >>> make_options(channels=["ecal", "hcal"], exclude=[3, 1]).exclude
+    (1, 3)
     """
-    return PlanOptions(
-        ImportOptions(
-            preset=preset,
-            shape=_shape(shape),
-            layout=layout,
-            channels=_texts(channels),
-            units=_texts(units),
-            image=image,
-            meta=_texts(meta),
-            tree=tree,
-            recipe=recipe,
-            precision=precision,
-            rename=tuple((rename or {}).items()),
-            scalars=_texts(scalars),
-        ),
-        compression_level,
-        shard_samples,
-        shard_bytes,
-        tuple(sorted(set(exclude))),
-        nan,
-        skip_bad,
-        check,
-    )
+    plain = {
+        name: _PLAIN[name](value) if name in _PLAIN else value for name, value in given.items()
+    }
+    imports = {name: plain.pop(name) for name in _IMPORT_NAMES if name in plain}
+    return PlanOptions(ImportOptions(**imports), **plain)
 
 
 def prepare(
     sources: Sources,
     options: PlanOptions,
+    crew: Crew,
+    progress: Progress,
     *,
     labels: Sequence[object] | None = None,
     label_field: str = "y",
-    workers: Workers | None = None,
-    processes: int = 1,
-    progress: Progress | None = None,
 ) -> Plan:
-    """Open all sources once, and return what is to be done.
+    """Open all sources once, and return what is to be done: the same on every machine.
 
     Parameters
     ----------
     sources, labels, label_field
         As of `convert`.
     options : PlanOptions
-    workers : Workers, optional
-        They open the sources; this process does if not given.
-    processes : int
-        How many of them, at most.
-    progress : Progress, optional
+    crew : Crew
+        Opens the sources.
+    progress : Progress
         Told of files that are left out.
-
-    Returns
-    -------
-    Plan
-        The same on every machine: `write_shard` does one of its tasks.
 
     Raises
     ------
     ConfigError, SchemaMismatchError, ImporterError, ShardIOError
         As `convert`.
-
-    Examples
-    --------
-    >>> plan = prepare(["a.parquet", "b.parquet"], make_options())  # doctest: +SKIP
-    >>> plan.n_samples, len(plan.tasks)  # doctest: +SKIP
-    (2048, 1)
     """
     files, notes = expand(sources, labels_of(labels, label_field))
-    if progress is not None:
-        for note in notes:
-            progress.note(note)
+    for note in notes:
+        progress.note(note)
     jobs = [_reading(path, label, options.imports) for path, label in files]
-    n_processes = min(processes, len(jobs) // _FILES_PER_PROCESS + 1)
-    found: dict[int, tuple[Schema, SourceFile]] = dict(do_jobs(workers, jobs, n_processes, _ignore))
+    n_processes = min(crew.n_processes, len(jobs) // _FILES_PER_PROCESS + 1)
+    done = do_jobs(crew.workers(1), jobs, n_processes, _ignore)
+    found: dict[int, tuple[Schema, SourceFile]] = dict(done)
     read = [found[index] for index in range(len(jobs))]
     return make_plan(common_schema(read), tuple(file for _, file in read), options)
-
-
-def do_jobs(
-    workers: Workers | None, jobs: Sequence[Job], n_processes: int, tick: Callable[[int], None]
-) -> Iterator[tuple[int, Any]]:
-    """Do jobs in workers, or here where there are none; yield the number and result of each."""
-    if workers is not None:
-        yield from workers.run(jobs, n_processes, tick)
-        return
-    for index, job in enumerate(jobs):
-        yield index, job.function(*job.arguments, tick)
 
 
 def _reading(path: str, label: Label | None, options: ImportOptions) -> Job:
@@ -165,3 +121,20 @@ def _texts(values: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(values, str):
         raise ConfigError(f"wrong list of names: found the text {values!r}, expected a sequence")
     return None if values is None else tuple(values)
+
+
+def _pairs(names: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((names or {}).items())
+
+
+def _rising(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(numbers)))
+
+
+# What makes an argument of `convert` what the options hold.
+_PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
+    "shape": _shape,
+    **dict.fromkeys(("channels", "units", "meta", "scalars"), _texts),
+    "rename": _pairs,
+    "exclude": _rising,
+}

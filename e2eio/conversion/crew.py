@@ -5,9 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from e2eio.conversion.arguments import do_jobs
 from e2eio.conversion.plan import Plan, Task
 from e2eio.conversion.work import FinishedShard, write_shard
 from e2eio.conversion.workers import Job, Workers, may_start_processes, usable_processes
@@ -17,7 +16,7 @@ from e2eio.progress import Progress
 if TYPE_CHECKING:
     from e2eio.conversion.cluster import Cluster
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "do_jobs"]
 
 
 class Crew:
@@ -108,6 +107,17 @@ class Crew:
         n_processes = min(self.n_processes, len(jobs))
         for _, shard in do_jobs(self.workers(len(jobs)), jobs, n_processes, tick):
             yield shard
+
+
+def do_jobs(
+    workers: Workers | None, jobs: Sequence[Job], n_processes: int, tick: Callable[[int], None]
+) -> Iterator[tuple[int, Any]]:
+    """Do jobs in workers, or here where there are none; yield the number and result of each."""
+    if workers is not None:
+        yield from workers.run(jobs, n_processes, tick)
+        return
+    for index, job in enumerate(jobs):
+        yield index, job.function(*job.arguments, tick)
 
 
 def _writing(task: Task, plan: Plan, out: Path) -> Job:

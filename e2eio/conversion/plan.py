@@ -48,24 +48,7 @@ _NAN_POLICIES: Final = ("keep", "error", "zero", "skip")
 class PlanOptions:
     """Everything that decides the bytes of the result, but for the sources.
 
-    Parameters
-    ----------
-    imports : ImportOptions
-    compression_level : int
-        Of zstd, 1 to 19.
-    shard_samples : int or None
-        Samples of a shard, at most; None: from `shard_bytes`.
-    shard_bytes : int
-        Size of a shard, about, at most.
-    exclude : tuple of int
-        Ascending sample numbers, counted over all sources in order, to leave out.
-    nan : {"keep", "error", "zero", "skip"}
-        What becomes of NaN and infinities, of pixels and of scalar fields.
-    skip_bad : int
-        Samples that may be left out because they cannot be read, over all sources. Those that
-        ``nan="skip"`` leaves out do not count.
-    check : bool
-        Decode each finished shard and compare it with what the importer gave.
+    The fields and those of `imports` are parameters of `convert`; `exclude` ascends.
     """
 
     imports: ImportOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from e2eio import manifest
-from e2eio.conversion.arguments import make_options, prepare
+from e2eio.conversion.arguments import OPTION_NAMES, make_options, prepare
 from e2eio.conversion.crew import Crew
 from e2eio.conversion.plan import NanPolicy, Plan, PlanOptions
 from e2eio.conversion.skipped import REPORT_NAME
@@ -168,40 +168,13 @@ def convert(
     --------
     >>> convert("BoostedTop_x1_fixed_0.snappy.parquet", "data/top")  # doctest: +SKIP
     """
+    arguments = locals()
     if not os.fspath(out):
         raise ConfigError("no target: found an empty path, expected a directory; name it")
     refuse_remote_target(out)
-    options = make_options(
-        preset=preset,
-        shape=shape,
-        layout=layout,
-        channels=channels,
-        units=units,
-        image=image,
-        meta=meta,
-        tree=tree,
-        recipe=recipe,
-        precision=precision,
-        rename=rename,
-        scalars=scalars,
-        nan=nan,
-        skip_bad=skip_bad,
-        check=check,
-        compression_level=compression_level,
-        shard_samples=shard_samples,
-        shard_bytes=shard_bytes,
-        exclude=exclude,
-    )
+    options = make_options(**{name: arguments[name] for name in OPTION_NAMES})
     with make_progress(progress) as shown, Crew(processes, isolate, dask) as crew:
-        plan = prepare(
-            sources,
-            options,
-            labels=labels,
-            label_field=label_field,
-            workers=crew.workers(1),
-            processes=crew.n_processes,
-            progress=shown,
-        )
+        plan = prepare(sources, options, crew, shown, labels=labels, label_field=label_field)
         return _convert(plan, Path(out), crew, overwrite, resume, shown)
 
 
@@ -236,15 +209,7 @@ def plan_conversion(
     (2048, 1)
     """
     with make_progress(progress) as shown, Crew(processes, isolate) as crew:
-        return prepare(
-            sources,
-            options,
-            labels=labels,
-            label_field=label_field,
-            workers=crew.workers(1),
-            processes=crew.n_processes,
-            progress=shown,
-        )
+        return prepare(sources, options, crew, shown, labels=labels, label_field=label_field)
 
 
 def _convert(

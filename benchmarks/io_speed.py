@@ -157,6 +157,35 @@ def save(report: Report, folder: Path) -> list[Path]:
 
 def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, bool]:
     """Read the command line: options, folder for the results, and whether to check."""
+    parser = _make_parser()
+    told = parser.parse_args(arguments)
+    peers = tuple(name for name, entry in CONTENDERS.items() if entry.is_peer)
+    names = tuple(told.contenders.split(",")) if told.contenders else peers
+    if unknown := set(names) - set(CONTENDERS):
+        parser.error(
+            f"unknown contenders: {', '.join(sorted(unknown))}; "
+            f"expected some of {', '.join(CONTENDERS)}"
+        )
+    if told.resolution and told.data:
+        parser.error(
+            "--resolution and --data exclude each other: a file has a resolution of its own"
+        )
+    options = Options(
+        data=told.data,
+        jets=told.jets,
+        resolutions=(told.resolution,) if told.resolution else (1,) if told.quick else (1, 3),
+        batch_size=told.batch_size,
+        threads=told.threads,
+        rounds=told.rounds or (5 if told.quick else 7),
+        seconds=0.4 if told.quick else 1.0,
+        contenders=tuple(dict.fromkeys(names)),
+        work=told.work,
+        quick=told.quick,
+    )
+    return options, told.out, told.check
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=EXAMPLES,
@@ -212,31 +241,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
     )
     add("--quick", action="store_true", help="few jets and short rounds: under a minute on 2 cores")
     add("--check", action="store_true", help="exit with 1 if a figure to reach is not reached")
-    told = parser.parse_args(arguments)
-    peers = tuple(name for name, entry in CONTENDERS.items() if entry.is_peer)
-    names = tuple(told.contenders.split(",")) if told.contenders else peers
-    if unknown := set(names) - set(CONTENDERS):
-        parser.error(
-            f"unknown contenders: {', '.join(sorted(unknown))}; "
-            f"expected some of {', '.join(CONTENDERS)}"
-        )
-    if told.resolution and told.data:
-        parser.error(
-            "--resolution and --data exclude each other: a file has a resolution of its own"
-        )
-    options = Options(
-        data=told.data,
-        jets=told.jets,
-        resolutions=(told.resolution,) if told.resolution else (1,) if told.quick else (1, 3),
-        batch_size=told.batch_size,
-        threads=told.threads,
-        rounds=told.rounds or (5 if told.quick else 7),
-        seconds=0.4 if told.quick else 1.0,
-        contenders=tuple(dict.fromkeys(names)),
-        work=told.work,
-        quick=told.quick,
-    )
-    return options, told.out, told.check
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.report import OURS, TALK_BATCH, TALK_READ_S, Ratio, Row
 
@@ -39,65 +40,67 @@ def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -
         layout="constrained",
     )
     for axis, resolution in zip(axes[:, 0], resolutions, strict=True):
-        panel = sorted(
-            (row for row in measured if row.resolution == resolution),
-            key=lambda row: row.samples_per_s,
-        )
-        speeds = [row.samples_per_s for row in panel]
-        colours = [
-            "#c8102e"
-            if row.contender == OURS
-            else "#9a9a9a"
-            if "clear" in row.contender
-            else "#2f6690"
-            for row in panel
-        ]
-        spread = [
-            [row.samples_per_s - row.samples_per_s_min for row in panel],
-            [row.samples_per_s_max - row.samples_per_s for row in panel],
-        ]
-        talk = TALK_BATCH / TALK_READ_S[resolution]
-        places = range(len(panel))
-        axis.barh(
-            places,
-            speeds,
-            color=colours,
-            height=0.66,
-            xerr=spread,
-            error_kw={"capsize": 3, "lw": 1.1},
-        )
-        axis.set_yticks(places, [row.title for row in panel])
-        axis.set_xscale("log")
-        low, high = min([talk, *speeds]), max(row.samples_per_s_max for row in panel)
-        axis.set_xlim(low / 2, high * 8)
-        by_peer = {ratio.peer: ratio.median for ratio in ratios if ratio.resolution == resolution}
-        for place, row in zip(places, panel, strict=True):
-            note = f"{row.samples_per_s:,.0f}"
-            if row.contender in by_peer:
-                note += f"  (e2eio: {by_peer[row.contender]:,.3g} x)"
-            axis.annotate(
-                note,
-                (row.samples_per_s_max, place),
-                (8, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )
-        axis.axvline(talk, color="black", lw=1, ls="--", zorder=0)
-        axis.annotate(
-            f" P100 node of the talk: {talk:,.0f}",
-            (talk, 1.0),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize=8,
-        )
-        edge = 125 * int(resolution[1:])
-        axis.set_title(f"{resolution}: 8 x {edge} x {edge} float32", loc="right", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
+        _draw_panel(axis, [row for row in measured if row.resolution == resolution], ratios)
     axes[-1, 0].set_xlabel("jets per second (median; whiskers: slowest and fastest round)")
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return True
+
+
+def _draw_panel(axis: Any, rows: Sequence[Row], ratios: Sequence[Ratio]) -> None:
+    """Draw the bars of one resolution, the slowest at the bottom, and what the talk had."""
+    panel = sorted(rows, key=lambda row: row.samples_per_s)
+    resolution = panel[0].resolution
+    talk = TALK_BATCH / TALK_READ_S[resolution]
+    axis.barh(
+        range(len(panel)),
+        [row.samples_per_s for row in panel],
+        color=[_colour(row) for row in panel],
+        height=0.66,
+        xerr=[
+            [row.samples_per_s - row.samples_per_s_min for row in panel],
+            [row.samples_per_s_max - row.samples_per_s for row in panel],
+        ],
+        error_kw={"capsize": 3, "lw": 1.1},
+    )
+    axis.set_yticks(range(len(panel)), [row.title for row in panel])
+    axis.set_xscale("log")
+    low = min(talk, panel[0].samples_per_s)
+    axis.set_xlim(low / 2, max(row.samples_per_s_max for row in panel) * 8)
+    by_peer = {ratio.peer: ratio.median for ratio in ratios if ratio.resolution == resolution}
+    for place, row in enumerate(panel):
+        _write_speed(axis, place, row, by_peer.get(row.contender))
+    axis.axvline(talk, color="black", lw=1, ls="--", zorder=0)
+    axis.annotate(
+        f" P100 node of the talk: {talk:,.0f}",
+        (talk, 1.0),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    edge = 125 * int(resolution[1:])
+    axis.set_title(f"{resolution}: 8 x {edge} x {edge} float32", loc="right", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(row: Row) -> str:
+    if row.contender == OURS:
+        return "#c8102e"
+    return "#9a9a9a" if "clear" in row.contender else "#2f6690"
+
+
+def _write_speed(axis: Any, place: int, row: Row, ratio: float | None) -> None:
+    note = f"{row.samples_per_s:,.0f}"
+    if ratio is not None:
+        note += f"  (e2eio: {ratio:,.3g} x)"
+    axis.annotate(
+        note,
+        (row.samples_per_s_max, place),
+        (8, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+    )

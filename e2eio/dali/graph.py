@@ -176,19 +176,20 @@ def pipeline(
     policy = str(getattr(last_batch_policy, "name", last_batch_policy)).lower()
     _check_choices(dtype=dtype, layout=layout, device=device, last_batch_policy=policy)
     untouched = not (steps or device == "gpu" or policy == "fill")
-    options = {
-        **asked,
-        "batch_size": batch_size,
-        "drop_last": policy == "drop",
+    if isinstance(dataset, Loader):
+        loader = _given(dataset, batch_size, policy, asked)
+        # What a given loader makes has to be what is asked for.
+        untouched = untouched and (dtype, layout) == ("float32", "CHW")
+    else:
         # With nothing to do in the graph, decode does the rest as well: for less than a pass over the images.
-        "dtype": "float32" if steps else dtype,
-        "layout": "NCHW" if steps else f"N{layout}",
-        "framework": "torch" if pass_by and untouched else "numpy",
-    }
-    given = isinstance(dataset, Loader)
-    loader = _given(dataset, batch_size, policy, asked) if given else _made(dataset, options)
-    # What a given loader makes has to be what is asked for.
-    untouched = untouched and (not given or (dtype, layout) == ("float32", "CHW"))
+        in_decode = {
+            "dtype": "float32" if steps else dtype,
+            "layout": "NCHW" if steps else f"N{layout}",
+            "framework": "torch" if pass_by and untouched else "numpy",
+        }
+        at_least(1, "batch_size", batch_size)
+        options = {**asked, **in_decode, "batch_size": batch_size, "drop_last": policy == "drop"}
+        loader = Loader(dataset, **options)
     aside = pass_by and untouched and loader.framework == "torch"
     source = Source(
         loader,
@@ -206,11 +207,6 @@ def pipeline(
         checkpoint=_one(checkpoint),
     )
     return build(pipe) if device == "gpu" else pipe
-
-
-def _made(dataset: Any, options: Mapping[str, Any]) -> Loader:
-    at_least(1, "batch_size", options["batch_size"])
-    return Loader(dataset, **options)
 
 
 def _given(loader: Any, batch_size: int | None, policy: str, asked: Mapping[str, Any]) -> Any:

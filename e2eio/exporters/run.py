@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-
-import numpy as np
 
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, ShardExistsError
@@ -19,6 +18,7 @@ from e2eio.progress import Progress, make_progress
 from e2eio.schema import Schema
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["FORMATS", "ExportReport", "export"]
@@ -130,19 +130,12 @@ def export(
     """
     target = Path(out)
     kind = _format_of(target, format)
-    if min(group_samples, 1 if samples_per_file is None else samples_per_file) < 1:
-        raise ConfigError(
-            f"wrong number of samples: found group_samples={group_samples!r}, "
-            f"samples_per_file={samples_per_file!r}, expected at least 1"
-        )
+    _check_sizes(group_samples, samples_per_file)
     compression = _compression_of(kind, compression)
-    if form not in ("sparse", "dense") or layout not in ("CHW", "HWC"):
-        raise ConfigError(
-            f"wrong form or layout: found {form!r} and {layout!r}, expected sparse or dense, and CHW or HWC"
-        )
+    _check_shape(form, layout)
     source = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    most = _batch_samples(source.schema)
     # Whole groups in a batch: else the end of a group is a group of its own, or a chunk packed twice.
-    most = max(1, min(256, _BATCH_BYTES // (4 * int(np.prod(source.schema.image.shape)))))
     group = min(group_samples, most)
     options = ExportOptions(form, layout, compression, group)
     with (
@@ -156,9 +149,28 @@ def export(
         _refuse_existing(files, overwrite)
         shown.start(n)
         _write(kind, files, loader, schema, options, shown)
-    return ExportReport(
-        tuple(str(path) for path, _ in files), n, sum(path.stat().st_size for path, _ in files)
-    )
+    paths = [path for path, _ in files]
+    return ExportReport(tuple(map(str, paths)), n, sum(path.stat().st_size for path in paths))
+
+
+def _check_sizes(group_samples: int, samples_per_file: int | None) -> None:
+    if min(group_samples, 1 if samples_per_file is None else samples_per_file) < 1:
+        raise ConfigError(
+            f"wrong number of samples: found group_samples={group_samples!r}, "
+            f"samples_per_file={samples_per_file!r}, expected at least 1"
+        )
+
+
+def _check_shape(form: str, layout: str) -> None:
+    if form not in ("sparse", "dense") or layout not in ("CHW", "HWC"):
+        raise ConfigError(
+            f"wrong form or layout: found {form!r} and {layout!r}, expected sparse or dense, and CHW or HWC"
+        )
+
+
+def _batch_samples(schema: Schema) -> int:
+    """Return how many samples are decoded at a time, at most."""
+    return max(1, min(256, _BATCH_BYTES // (4 * math.prod(schema.image.shape))))
 
 
 def _format_of(target: Path, given: str | None) -> str:

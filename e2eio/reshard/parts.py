@@ -19,10 +19,45 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
-__all__ = ["by_field", "consecutive", "drawn", "part_sizes"]
+__all__ = ["by_field", "consecutive", "drawn", "make_parts", "part_sizes"]
 
 _MOST_PARTS: Final = 10_000
 _EXACT: Final = Fraction(1, 10**9)  # fractions that add up to 1 but for this are meant to
+
+
+def make_parts(
+    dataset: Dataset,
+    fractions: Mapping[str, float] | None,
+    samples: int | Mapping[str, int] | None,
+    by: str | None,
+    stratify: str | None,
+    group: Sequence[str],
+    seed: int,
+) -> tuple[dict[str, Ids], dict[str, object]]:
+    """Return the sample numbers of each part that `split` makes, rising, and what provenance says of how.
+
+    Raises
+    ------
+    ConfigError
+        An argument is wrong, or a part would be empty.
+    """
+    if sum(given is not None for given in (fractions, samples, by)) != 1:
+        raise ConfigError("no way to split: expected exactly one of fractions, samples and by")
+    said: dict[str, object] = {"fractions": _plain(fractions), "samples": _plain(samples)}
+    sizes = fractions if fractions is not None else samples
+    if isinstance(sizes, Mapping):
+        said |= {"seed": int(seed), "stratify": stratify, "group": list(group)}
+        return drawn(dataset, sizes, seed=seed, stratify=stratify, group=group), said
+    if stratify is not None or group:
+        raise ConfigError("stratify and group are for parts that are drawn: by fractions or sizes")
+    said["by"] = by
+    if by is not None:
+        return by_field(dataset, by), said
+    return consecutive(len(dataset), int(sizes or 0)), said
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def part_sizes(wanted: Mapping[str, float] | Mapping[str, int], n: int) -> dict[str, int]:

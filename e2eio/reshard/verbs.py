@@ -13,7 +13,7 @@ from e2eio.manifest import Manifest
 from e2eio.options import plan_key, resolve_threads
 from e2eio.progress import make_progress
 from e2eio.reshard.parents import Parents, Paths, open_parents
-from e2eio.reshard.parts import by_field, consecutive, drawn
+from e2eio.reshard.parts import make_parts
 from e2eio.reshard.plan import Output, ShardOptions, listed, plan_output, shown_schema
 from e2eio.reshard.work import write_outputs
 from e2eio.schema import Precision
@@ -97,7 +97,7 @@ def merge(
     parents = open_parents(sources)
     order = (_core.Order.in_file_order(len(parents.dataset)), "file order")
     output = _whole(parents, Path(out), order, options)
-    operation = {"operation": "merge", **_stored(options)}
+    operation = {"operation": "merge"}
     return _write(parents, {"": output}, {"": operation}, threads, overwrite, resume, progress)[""]
 
 
@@ -146,7 +146,7 @@ def shuffle(
     key = plan_key(parents.dataset.digest, seed)
     order = (_core.Order.shuffled(len(parents.dataset), key), f"shuffled by {key}")
     output = _whole(parents, Path(out), order, options)
-    operation = {"operation": "shuffle", "seed": int(seed), **_stored(options)}
+    operation = {"operation": "shuffle", "seed": int(seed)}
     return _write(
         parents, {"": output}, {"": operation}, threads, overwrite, resume, progress, ordered=False
     )[""]
@@ -211,7 +211,6 @@ def repack(
         "channels": list(schema.channels),
         "select": select,
         "n_excluded": len(parents.dataset) - output.n_samples if exclude is not None else 0,
-        **_stored(options),
     }
     return _write(parents, {"": output}, {"": operation}, threads, overwrite, resume, progress)[""]
 
@@ -276,32 +275,14 @@ def split(
     >>> split("data/top", "data/parts", fractions={"train": 0.9, "test": 0.1}, stratify="y")  # doctest: +SKIP
     """
     options = ShardOptions(shard_bytes, shard_samples, compression_level)
-    if sum(given is not None for given in (fractions, samples, by)) != 1:
-        raise ConfigError("no way to split: expected exactly one of fractions, samples and by")
     groups = (group,) if isinstance(group, str) else tuple(group)
     parents = open_parents(sources)
-    sizes = fractions if fractions is not None else samples
-    arguments: dict[str, object] = {"by": by}
-    if isinstance(sizes, Mapping):
-        arguments = {"seed": int(seed), "stratify": stratify, "group": list(groups)}
-        parts = drawn(parents.dataset, sizes, seed=seed, stratify=stratify, group=groups)
-    elif stratify is not None or groups:
-        raise ConfigError("stratify and group are for parts that are drawn: by fractions or sizes")
-    else:
-        n = len(parents.dataset)
-        parts = by_field(parents.dataset, by) if by is not None else consecutive(n, int(sizes or 0))
+    parts, arguments = make_parts(parents.dataset, fractions, samples, by, stratify, groups, seed)
     outputs = {
         name: _whole(parents, Path(out) / name, listed(ids), options) for name, ids in parts.items()
     }
-    asked = {"fractions": _plain(fractions), "samples": _plain(samples), **arguments}
-    operations = {
-        name: {"operation": "split", "part": name, **asked, **_stored(options)} for name in parts
-    }
+    operations = {name: {"operation": "split", "part": name, **arguments} for name in parts}
     return _write(parents, outputs, operations, threads, overwrite, resume, progress)
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -343,7 +324,10 @@ def _write(
         name: each.n_samples == len(parents.dataset) and each.schema == schema
         for name, each in outputs.items()
     }
-    provenances = [parents.provenance(operations[name], all_pixels=same[name]) for name in outputs]
+    provenances = [
+        parents.provenance({**operations[name], **_stored(each.options)}, all_pixels=same[name])
+        for name, each in outputs.items()
+    ]
     first = next(iter(outputs))
     with make_progress(progress, verb="written") as shown:
         made = write_outputs(

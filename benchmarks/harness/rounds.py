@@ -93,9 +93,11 @@ def measure(
         for result in results:  # one by one: those that have started are stopped if one cannot
             lanes.append(_Lane(result, Child(result.name)))  # noqa: PERF401
         _open_settings(lanes, inputs)
-        for lane in sorted(lanes, key=lambda each: each.result.name != RING_OWNER):
-            tell(f"verifying {lane.result.name}")
-            inputs = _prepare(lane, inputs)
+        for result in sorted(results, key=lambda each: each.name != RING_OWNER):
+            tell(f"verifying {result.name}")
+            for lane in lanes:
+                if lane.result is result:
+                    inputs = _prepare(lane, inputs)
         alive = [lane for lane in lanes if not lane.result.unavailable]
         for k in range(n_rounds):
             tell(f"round {k + 1} of {n_rounds}")

@@ -7,25 +7,32 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from e2eio import distributed, errors, sampling, transforms
-from e2eio.errors import E2eioError
-
 try:
+    from e2eio import distributed, errors, sampling, transforms
     from e2eio._core import kernel_set, kernels
+    from e2eio.dataset import Dataset
+    from e2eio.errors import E2eioError
+    from e2eio.forms import Coo, Wire
+    from e2eio.loader import Loader
 except ModuleNotFoundError as error:
     if error.name != "e2eio._core":
         raise
     raise ImportError(
         "the compiled core e2eio._core is missing; build it with 'pip install .' in the source tree"
     ) from error
-
-from e2eio.dataset import Dataset
-from e2eio.forms import Coo, Wire
-from e2eio.loader import Loader
+except KeyboardInterrupt:
+    # Most of a command's first half second passes here, before e2eio.cli could answer a Ctrl-C.
+    program = sys.orig_argv[1:3]
+    if program != ["-m", "e2eio"] and Path(*program[:1]).name != "e2eio":
+        raise
+    sys.stderr.write("e2eio: interrupted\n")
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from e2eio import jax as jax

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NoReturn
 
-from e2eio.cli import build_dali_op, completion, convert, export, inspect, reshard, verify, view
 from e2eio.errors import ConfigError, E2eioError, SchemaMismatchError
 
 __all__ = ["main"]
-
-_COMMANDS: Final = (build_dali_op, convert, export, inspect, reshard, verify, view)
 
 _SUCCESS: Final = 0
 _FAILURE: Final = 1
@@ -49,6 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _make_parser() -> argparse.ArgumentParser:
+    # Imported here, that Ctrl-C meanwhile finds main().
+    from e2eio.cli import build_dali_op, completion, convert, export, inspect, reshard, verify, view
+
     parser = _Parser(
         prog="e2eio",
         description="Detector images for neural networks: convert, inspect, view and verify datasets.",
@@ -58,7 +58,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
     )
-    for command in _COMMANDS:
+    for command in (build_dali_op, convert, export, inspect, reshard, verify, view):
         command.add_parser(commands)
     completion.add_parser(commands, _make_parser)
     return parser

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 try:
     from e2eio import distributed, errors, sampling, transforms
     from e2eio._core import kernel_set, kernels
+    from e2eio.batches.forms import Coo, Wire
     from e2eio.dataset import Dataset
     from e2eio.errors import E2eioError
-    from e2eio.forms import Coo, Wire
     from e2eio.loader import Loader
 except ModuleNotFoundError as error:
     if error.name != "e2eio._core":

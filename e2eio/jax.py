@@ -17,10 +17,10 @@ from typing import Any
 
 from e2eio.adapters import jax as adapter
 from e2eio.adapters import numpy as host
+from e2eio.batches.read_ahead import ReadAhead
 from e2eio.errors import ConfigError
 from e2eio.loader import Loader
 from e2eio.options import at_least
-from e2eio.read_ahead import ReadAhead
 
 __all__ = ["GlobalBatchIterator", "GlobalBatches", "global_batches", "process_share"]
 

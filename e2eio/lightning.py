@@ -22,7 +22,7 @@ from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, MissingDependencyError
 from e2eio.loader import Loader
 from e2eio.options import at_least
-from e2eio.selection import selected_ids
+from e2eio.plan.selection import selected_ids
 
 try:
     from lightning.pytorch import LightningDataModule

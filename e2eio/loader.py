@@ -12,13 +12,13 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from e2eio import _core
+from e2eio.batches.delivery import SlowWarning, WriteWarning, assembly_of
+from e2eio.batches.frameworks import Framework, framework_named
+from e2eio.batches.iteration import BatchIterator
 from e2eio.dataset import Dataset, dataset_of
-from e2eio.delivery import SlowWarning, WriteWarning, assembly_of
 from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
-from e2eio.frameworks import Framework, framework_named
-from e2eio.iteration import BatchIterator
 from e2eio.options import (
     at_least,
     channel_indices,
@@ -30,7 +30,7 @@ from e2eio.options import (
     transform_options,
 )
 from e2eio.plan import OrderOptions, sample_order
-from e2eio.resume import EpochProgress, Resumable
+from e2eio.plan.resume import EpochProgress, Resumable
 from e2eio.sampling import Mix, Weights
 from e2eio.transforms import Transform, transforms_text
 

@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import Any
 
 from e2eio.adapters import torch as adapter
+from e2eio.batches.read_ahead import ReadAhead
 from e2eio.errors import ConfigError, MissingDependencyError
 from e2eio.loader import Loader
-from e2eio.read_ahead import ReadAhead
 
 __all__ = ["DeviceLoader", "HostEpoch", "device_loader"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2eio.adapters import numpy as host
+from e2eio.batches.forms import Coo
 from e2eio.errors import ConfigError, MissingDependencyError
-from e2eio.forms import Coo
 
 try:
     import jax
@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.lease import Lease
+    from e2eio.batches.lease import Lease
 
 __all__ = [
     "Array",

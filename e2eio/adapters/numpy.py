@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e2eio.batches.forms import Coo
 from e2eio.errors import ConfigError
-from e2eio.forms import Coo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.lease import Lease
+    from e2eio.batches.lease import Lease
 
 __all__ = ["check_dtype", "coo", "image", "scalar"]
 

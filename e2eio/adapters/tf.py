@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from e2eio.adapters import numpy as host
-from e2eio.channels_last import channels_last
+from e2eio.adapters.channels_last import channels_last
+from e2eio.batches.forms import Coo
 from e2eio.errors import MissingDependencyError
-from e2eio.forms import Coo
 from e2eio.options import SAMPLE_ID
 
 try:
@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.lease import Lease
+    from e2eio.batches.lease import Lease
     from e2eio.loader import BatchIterator, Loader
 
 __all__ = ["TensorFlowCoo", "check_dtype", "coo", "dataset", "image", "scalar"]

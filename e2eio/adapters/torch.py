@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e2eio.batches.forms import Coo
 from e2eio.errors import MissingDependencyError
-from e2eio.forms import Coo
 
 try:
     import torch
@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.lease import Lease
+    from e2eio.batches.lease import Lease
 
 __all__ = ["TorchCoo", "check_dtype", "coo", "image", "scalar"]
 

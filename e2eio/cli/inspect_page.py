@@ -39,10 +39,10 @@ def write_page(
     import e2eio
     from e2eio.cli.view import even_samples
     from e2eio.dataset import Dataset
-    from e2eio.page import Page, Picture, make_page
     from e2eio.physics import Checks
     from e2eio.plots import render, sample_figures, whole_figures
     from e2eio.plots.files import refuse_existing, write_file
+    from e2eio.plots.page import Page, Picture, make_page
     from e2eio.progress import make_progress
     from e2eio.summary import make_classes, run_pass
 

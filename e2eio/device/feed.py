@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from e2eio.batches.forms import Wire
 from e2eio.device.lanes import Lane, lane_for
 from e2eio.device.moves import Moves
 from e2eio.device.outputs import Outputs, RecycledOutputs, Scatter
 from e2eio.device.wire_view import DTYPES, WireView
-from e2eio.forms import Wire
 
 __all__ = ["DeviceFeed", "scatter_for"]
 

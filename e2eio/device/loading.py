@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from e2eio.batches.read_ahead import ReadAhead
 from e2eio.device.feed import DeviceFeed
-from e2eio.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
-    from e2eio.iteration import BatchIterator
+    from e2eio.batches.iteration import BatchIterator
 
 __all__ = ["DeviceBatches"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from e2eio.batches.iteration import BatchIterator
 from e2eio.device.feed import DeviceFeed
 from e2eio.device.lanes import usable_device
 from e2eio.errors import ConfigError
-from e2eio.iteration import BatchIterator
 
 __all__ = ["PrefetchToDevice", "prefetch_to_device"]
 

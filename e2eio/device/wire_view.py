@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from e2eio.batches.forms import WIRE_HEADER, Wire
 from e2eio.errors import ConfigError
-from e2eio.forms import WIRE_HEADER, Wire
 
 __all__ = ["DTYPES", "WireView"]
 

@@ -1,4 +1,4 @@
-"""Pictures of datasets: what is in them (`panels`), and how they are drawn (`drawing`, `binding`)."""
+"""Pictures of datasets: what is in them (`panels`), how they are drawn (`drawing`, `binding`), the HTML `page`."""
 
 from __future__ import annotations
 

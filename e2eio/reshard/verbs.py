@@ -11,13 +11,13 @@ from e2eio import _core
 from e2eio.errors import ConfigError
 from e2eio.manifest import Manifest
 from e2eio.options import plan_key, resolve_threads
+from e2eio.plan.selection import selected_ids
 from e2eio.progress import make_progress
 from e2eio.reshard.parents import Parents, Paths, open_parents
 from e2eio.reshard.parts import make_parts
 from e2eio.reshard.plan import Output, ShardOptions, listed, plan_output, shown_schema
 from e2eio.reshard.work import write_outputs
 from e2eio.schema import Precision
-from e2eio.selection import selected_ids
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch.utils.data
 
 from e2eio.adapters import torch as adapter
-from e2eio.delivery import BatchAssembly, assembly_of
+from e2eio.batches.delivery import BatchAssembly, assembly_of
 from e2eio.errors import ConfigError, StateError
 from e2eio.options import channel_indices, transform_options
 from e2eio.torch.collation import OptionsCollation, default_collate, is_default

@@ -14,10 +14,10 @@ import numpy as np
 from torch.utils.data import dataloader as torch_loader
 from torch.utils.data._utils import pin_memory as torch_pinning
 
+from e2eio.batches.delivery import SlowWarning, wait_for_batch
+from e2eio.batches.lease import Lease
 from e2eio.dataset import Samples
-from e2eio.delivery import SlowWarning, wait_for_batch
 from e2eio.errors import ConfigError, E2eioError, ForkError
-from e2eio.lease import Lease
 from e2eio.options import SAMPLE_ID
 from e2eio.torch.collation import draws_nothing, is_default
 from e2eio.torch.feeding import Feed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio import _core
-    from e2eio.delivery import BatchAssembly
+    from e2eio.batches.delivery import BatchAssembly
     from e2eio.torch.draws import Draws
     from e2eio.torch.identity import RankComparison
     from e2eio.torch.sources import SampleSource

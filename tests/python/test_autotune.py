@@ -201,7 +201,7 @@ class Delayed:
 def test_a_batch_that_takes_very_long_is_warned_about_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(e2eio.delivery, "SLOW_BATCH_S", 0.01)
+    monkeypatch.setattr("e2eio.batches.delivery.SLOW_BATCH_S", 0.01)
     with open_loader(path) as loader:
         iterator = iter(loader)
         vars(iterator)["_pipeline"] = Delayed(vars(iterator)["_pipeline"], 20)

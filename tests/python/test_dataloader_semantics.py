@@ -331,7 +331,7 @@ def test_timeout_is_torchs_error_and_loses_nothing(ds: e2eio.Dataset, num_worker
 def test_a_batch_that_takes_very_long_is_warned_about_once(
     ds: e2eio.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(e2eio.delivery, "SLOW_BATCH_S", 0.01)
+    monkeypatch.setattr("e2eio.batches.delivery.SLOW_BATCH_S", 0.01)
     with pytest.warns(UserWarning, match="timeout= to e2eio.DataLoader") as caught:
         for _ in e2eio.DataLoader(slow(ds, 0.3), 31):
             pass

@@ -13,9 +13,9 @@ import torch
 os.environ.setdefault("TRITON_INTERPRET", "1" if not torch.cuda.is_available() else "0")
 
 import e2eio
+from e2eio.batches.forms import WIRE_HEADER
 from e2eio.device.moves import Moves
 from e2eio.device.wire_view import WireView
-from e2eio.forms import WIRE_HEADER
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 N, H, W = 5, 15, 20

@@ -9,8 +9,8 @@ import pytest
 import e2eio
 from e2eio import manifest
 from e2eio.cli.main import main
-from e2eio.page import Page, make_page
 from e2eio.physics import Finding
+from e2eio.plots.page import Page, make_page
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 pytest.importorskip("mplhep", reason="pictures need matplotlib and mplhep")

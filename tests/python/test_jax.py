@@ -137,7 +137,7 @@ def test_a_missing_package_is_named() -> None:
     code = (
         "import sys; sys.modules['jax'] = None\n"
         "import e2eio\n"
-        "for load in (lambda: e2eio.jax, lambda: e2eio.frameworks.framework_named('jax')):\n"
+        "for load in (lambda: e2eio.jax, lambda: e2eio.batches.frameworks.framework_named('jax')):\n"
         "    try:\n"
         "        load()\n"
         "    except e2eio.errors.MissingDependencyError as error:\n"

@@ -15,7 +15,7 @@ import e2eio
 from e2eio import _core
 from e2eio.errors import ConfigError, StateError
 from e2eio.plan import SampleOrder
-from e2eio.resume import Resumable
+from e2eio.plan.resume import Resumable
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 N = 157

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import e2eio
 from e2eio import sampling
 from e2eio.errors import ConfigError, ShardNotFoundError
-from e2eio.expressions import condition
+from e2eio.plan.expressions import condition
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 SIZES = (300, 500)

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import e2eio
-from e2eio import plan, shards
+from e2eio import shards
+from e2eio.plan import order
 from e2eio.schema import Channel, ImageField, ScalarField, Schema
 
 N = 3000
@@ -51,7 +52,7 @@ def load(path: Path, images: NDArray[np.float32], **options: Any) -> tuple[list[
 def test_windows_take_long_reads(
     path: Path, images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, extent_bytes: int
 ) -> None:
-    monkeypatch.setattr(plan, "_EXTENT_BYTES", extent_bytes)
+    monkeypatch.setattr(order, "_EXTENT_BYTES", extent_bytes)
     seen, io = load(path, images, shuffle="window")
     assert sorted(seen[:N]) == sorted(seen[N:]) == list(range(N))
     assert io["records"] == 2 * N
@@ -77,7 +78,7 @@ def test_windows_that_do_not_fit_into_memory_are_read_in_pieces(
 def test_windows_are_read_by_ranks_and_after_a_cut(
     path: Path, images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_EXTENT_BYTES", 10_000)
+    monkeypatch.setattr(order, "_EXTENT_BYTES", 10_000)
     ranks = [load(path, images, shuffle="window", rank=r, world_size=3)[0] for r in range(3)]
     assert sorted(i for rank in ranks for i in rank) == sorted([*range(N), *range(N)])
     reader = shards.open_shard(path, throttle=(2e9, 1e-5))

@@ -1,4 +1,4 @@
-"""Samples by number: a directory of shards, a shard, or a list of them."""
+"""The dataset: its samples by number, its scalar fields, its shards."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2eio import _core, manifest
+from e2eio.dataset.opening import check_schemas, open_parts
+from e2eio.dataset.samples import SampleArrays, Samples
 from e2eio.distributed import share_of_cores
 from e2eio.errors import ConfigError, CorruptShardError
-from e2eio.opening import check_schemas, open_parts
 from e2eio.remote import RemoteUrl, StorageOptions, is_url
 
 if TYPE_CHECKING:
@@ -23,40 +24,7 @@ if TYPE_CHECKING:
     from e2eio.schema import Schema
     from e2eio.shards import ShardPart
 
-__all__ = ["Dataset", "SampleArrays", "Samples", "dataset_of", "join_datasets"]
-
-SampleArrays = dict[str, Any]
-
-
-class Samples(list[Any]):
-    """Samples that were decoded together, and the arrays that they are views of.
-
-    A list like any other; :func:`e2eio.default_collate` makes a batch of `columns` without copying it.
-
-    Parameters
-    ----------
-    columns : dict of ndarray
-        Each field, [n, ...].
-    as_dict : bool
-        Samples are dicts, else tuples.
-    """
-
-    def __init__(self, columns: dict[str, NDArray[Any]], *, as_dict: bool = True) -> None:
-        parts = list(zip(*columns.values(), strict=True))
-        super().__init__(
-            [dict(zip(columns, part, strict=True)) for part in parts] if as_dict else parts
-        )
-        self.columns = columns
-        self._parts = parts
-
-    def intact(self) -> bool:
-        """Say whether the samples are still those of `columns`: nobody put other values in their place."""
-        return 0 < len(self) == len(self._parts) and all(
-            isinstance(sample, dict)
-            and tuple(sample) == tuple(self.columns)
-            and all(map(operator.is_, sample.values(), part))
-            for sample, part in zip(self, self._parts, strict=True)
-        )
+__all__ = ["Dataset", "dataset_of", "join_datasets"]
 
 
 class Dataset:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError, ShardNotFoundError
-from e2eio.expressions import condition
+from e2eio.plan.expressions import condition
 
 __all__ = ["holds_for", "selected_ids"]
 
@@ -37,7 +37,7 @@ def selected_ids(
     dataset : Dataset
         Whose samples.
     select : str or None
-        A condition on scalar fields (:func:`e2eio.expressions.condition`).
+        A condition on scalar fields (:func:`e2eio.plan.expressions.condition`).
     exclude : sequence of int, path or None
         Numbers of samples, in any order, or a text file with one number a line; ``#`` begins a comment.
 

@@ -7,7 +7,7 @@ from typing import Any
 from e2eio import _core
 from e2eio.errors import StateError
 from e2eio.options import at_least, checked_flag
-from e2eio.plan import SampleOrder, digest_of
+from e2eio.plan.order import SampleOrder, digest_of
 
 __all__ = ["EpochProgress", "Resumable"]
 

@@ -10,8 +10,8 @@ from e2eio.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.forms import Coo
-    from e2eio.lease import Lease
+    from e2eio.batches.forms import Coo
+    from e2eio.batches.lease import Lease
 
 __all__ = ["FRAMEWORKS", "Framework", "framework_named"]
 

@@ -15,8 +15,8 @@ from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError
 from e2eio.options import at_least, plan_key
+from e2eio.plan.selection import holds_for, selected_ids
 from e2eio.sampling import Mix, Weights
-from e2eio.selection import holds_for, selected_ids
 
 __all__ = ["OrderOptions", "SampleOrder", "digest_of", "integer_weights", "sample_order"]
 

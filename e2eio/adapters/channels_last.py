@@ -7,7 +7,7 @@ import weakref
 from e2eio import _core
 from e2eio.errors import ConfigError
 from e2eio.loader import BatchIterator, Loader
-from e2eio.resume import EpochProgress
+from e2eio.plan.resume import EpochProgress
 
 __all__ = ["ChannelsLast", "channels_last"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any, NoReturn, Protocol
 
 from e2eio import _core
-from e2eio.delivery import wait_for_batch
+from e2eio.batches.delivery import wait_for_batch
+from e2eio.batches.frameworks import Framework
 from e2eio.errors import ForkError
-from e2eio.frameworks import Framework
-from e2eio.resume import EpochProgress
+from e2eio.plan.resume import EpochProgress
 
 __all__ = ["BatchIterator", "Origin"]
 

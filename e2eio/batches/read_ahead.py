@@ -6,9 +6,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from e2eio.frameworks import Framework
-from e2eio.iteration import BatchIterator
-from e2eio.resume import EpochProgress
+from e2eio.batches.frameworks import Framework
+from e2eio.batches.iteration import BatchIterator
+from e2eio.plan.resume import EpochProgress
 
 __all__ = ["ReadAhead"]
 

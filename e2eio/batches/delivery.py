@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from e2eio.forms import Wire
-from e2eio.lease import Lease, coo_arrays, wire_array
+from e2eio.batches.forms import Wire
+from e2eio.batches.lease import Lease, coo_arrays, wire_array
 from e2eio.options import SAMPLE_ID, checked_dtype, checked_fields
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio import _core
+    from e2eio.batches.frameworks import Framework
     from e2eio.dataset import Dataset
-    from e2eio.frameworks import Framework
 
 __all__ = [
     "SLOW_BATCH_S",

@@ -10,35 +10,24 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import socket
 import tempfile
-import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from e2eio import manifest
-from e2eio.conversion.plan import Plan, PlanOptions, Task
-from e2eio.conversion.work import FinishedShard, write_shard
+from e2eio.conversion.cluster_worker import ADDRESS, ClusterJob, busy_here, convert_here, stop_here
+from e2eio.conversion.plan import Plan, Task
+from e2eio.conversion.work import FinishedShard
 from e2eio.conversion.workers import interrupts_blocked, main_hidden, usable_processes
-from e2eio.errors import (
-    ConfigError,
-    E2eioError,
-    ImporterError,
-    MissingDependencyError,
-    ShardIOError,
-    ShardNotFoundError,
-)
-from e2eio.importers import open_source
-from e2eio.schema import Schema
+from e2eio.errors import ConfigError, E2eioError, MissingDependencyError, ShardIOError
 
 try:
     from dask import distributed
@@ -62,16 +51,11 @@ _STOP_S: Final = 60.0  # for running tasks to notice that they are to stop
 # A network file system may show a new file of another machine that late (NFS: acdirmax).
 _VISIBLE_S: Final = 90.0
 _LEAST_IN_FLIGHT: Final = 256  # so that adaptive clusters see that there is work
-_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://.+")
-
-
-class _StoppedError(Exception):
-    """The client wants no more shards."""
 
 
 def is_scheduler(text: str) -> bool:
     """Say whether `text` can name a scheduler: an address, or the file that one has written."""
-    return _ADDRESS.fullmatch(text) is not None or text.endswith(".json")
+    return ADDRESS.fullmatch(text) is not None or text.endswith(".json")
 
 
 def run_on_cluster(
@@ -204,7 +188,7 @@ class _Run:
         self._progress = progress
         self._token = uuid.uuid4().hex
         # What is left out stands in the tasks; the whole list need not travel with each of them.
-        self._job = _Job(
+        self._job = ClusterJob(
             self._token,
             plan.schema,
             replace(plan.options, exclude=()),
@@ -233,10 +217,10 @@ class _Run:
             return
         try:
             self._client.cancel(list(self._under_way))
-            self._client.run(_stop_here, self._token, on_error="ignore")
+            self._client.run(stop_here, self._token, on_error="ignore")
             until = time.monotonic() + _STOP_S
             while time.monotonic() < until:
-                if not any(self._client.run(_busy_here, self._token, on_error="ignore").values()):
+                if not any(self._client.run(busy_here, self._token, on_error="ignore").values()):
                     break
                 time.sleep(_POLL_S)
         except (CancelledError, OSError):
@@ -251,7 +235,7 @@ class _Run:
             if task is None:
                 return
             future = self._client.submit(
-                _convert_here,
+                convert_here,
                 replace(task, path=_everywhere(task.path)),
                 self._job,
                 key=f"e2eio-{self._token}-{task.index}",
@@ -315,70 +299,4 @@ def _n_threads(client: distributed.Client) -> int:
 
 def _everywhere(path: str) -> str:
     """Return a name that means the same in every working directory."""
-    return path if _ADDRESS.match(path) else str(Path(path).absolute())
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What all tasks of one conversion have in common."""
-
-    token: str
-    schema: Schema
-    options: PlanOptions
-    out: str
-    converter: str
-
-
-# Of a worker process, which may have several threads.
-_lock = threading.Lock()
-_stopped: set[str] = set()
-_busy: Counter[str] = Counter()
-
-
-def _stop_here(token: str) -> None:
-    _stopped.add(token)
-
-
-def _busy_here(token: str) -> int:
-    return _busy[token]
-
-
-def _convert_here(task: Task, job: _Job) -> FinishedShard:
-    """Do one task in a worker."""
-
-    def tick(n_samples: int) -> None:
-        del n_samples  # the client counts finished shards
-        if job.token in _stopped:
-            raise _StoppedError
-
-    with _lock:
-        _busy[job.token] += 1
-    try:
-        tick(0)
-        _check_worker(task, job)
-        return write_shard(task, job.schema, job.options, Path(job.out), tick)
-    finally:
-        with _lock:
-            _busy[job.token] -= 1
-
-
-def _check_worker(task: Task, job: _Job) -> None:
-    """Raise unless this machine has the program, the source and the target that the client has."""
-    host = socket.gethostname()
-    shared = "sources and target must lie on a file system that all workers share"
-    if manifest.converter_name() != job.converter:
-        raise ConfigError(
-            f"versions differ: worker on {host}: found {manifest.converter_name()}, expected "
-            f"{job.converter} as the client's; install the same version everywhere"
-        )
-    for path in (task.path, job.out):
-        if not _ADDRESS.match(path) and not Path(path).exists():
-            raise ShardNotFoundError(f"no such file on worker {host}: {path}: {shared}", path)
-    source = open_source(task.path, task.imports(job.options))
-    source.close()
-    if source.fingerprint != task.fingerprint:
-        raise ImporterError(
-            f"source differs on worker {host}: {task.path}: found another file than the client's, or "
-            f"it has changed; {shared}",
-            task.path,
-        )
+    return path if ADDRESS.match(path) else str(Path(path).absolute())

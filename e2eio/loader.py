@@ -19,16 +19,7 @@ from e2eio.dataset import Dataset, dataset_of
 from e2eio.device_options import device_batches, device_target
 from e2eio.distributed import RankedLoader, Ranks
 from e2eio.errors import ConfigError
-from e2eio.options import (
-    at_least,
-    channel_indices,
-    checked_flag,
-    checked_form,
-    checked_timeout,
-    resolve_prefetch,
-    resolve_threads,
-    transform_options,
-)
+from e2eio.options import checked_form, checked_timeout, core_options
 from e2eio.plan import OrderOptions, sample_order
 from e2eio.plan.resume import EpochProgress, Resumable
 from e2eio.sampling import Mix, Weights
@@ -196,26 +187,13 @@ class Loader(Resumable, RankedLoader):
             self.dataset, framework_named(framework), fields, dtype, target.form, writable
         )
         self._timeout = checked_timeout(timeout)
-        delivered = channel_indices(self.dataset, channels)
         self._options: dict[str, Any] = {
             "order": order.core,
-            "channels": delivered,
-            **transform_options(self.dataset, transforms, resolution, delivered, seed),
-            "dtype": dtype,
+            **core_options(self.dataset, arguments, self._shares["batch_size"]),
             "layout": "NCHW" if target.form == "wire" else layout,
             "form": target.form,
             "page_lock": target.page_lock,
-            "writable": checked_flag("writable", writable),
-            "verify": checked_flag("verify", verify),
-            "threads": resolve_threads(threads),
-            "auto_threads": threads == "auto",
-            "auto_prefetch": prefetch == "auto",
-            "memory_limit_bytes": 0
-            if memory_limit is None
-            else at_least(1, "memory_limit", memory_limit),
         }
-        n = self._shares["batch_size"]
-        self._options["prefetch"] = resolve_prefetch(prefetch, n, self._options["threads"])
         self._closed = False
         self._written = WriteWarning()
         self._slow = SlowWarning("e2eio.Loader")

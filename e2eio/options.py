@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "checked_flag",
     "checked_form",
     "checked_timeout",
+    "core_options",
     "plan_key",
     "resolve_prefetch",
     "resolve_threads",
@@ -47,6 +48,37 @@ _MOST_PREFETCH = 8
 
 # What 64 bits hold, with room to count up from there.
 _MOST = 2**63 - 1
+
+
+def core_options(dataset: Dataset, arguments: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
+    """Return what the core takes for a Loader's arguments, but for those about its order and its device.
+
+    Raises
+    ------
+    ConfigError
+        One is wrong.
+    """
+    limit, prefetch = arguments["memory_limit"], arguments["prefetch"]
+    delivered = channel_indices(dataset, arguments["channels"])
+    threads = resolve_threads(arguments["threads"])
+    return {
+        "channels": delivered,
+        **transform_options(
+            dataset,
+            arguments["transforms"],
+            arguments["resolution"],
+            delivered,
+            arguments["seed"],
+        ),
+        "dtype": arguments["dtype"],
+        "writable": checked_flag("writable", arguments["writable"]),
+        "verify": checked_flag("verify", arguments["verify"]),
+        "threads": threads,
+        "auto_threads": arguments["threads"] == "auto",
+        "prefetch": resolve_prefetch(prefetch, batch_size, threads),
+        "auto_prefetch": prefetch == "auto",
+        "memory_limit_bytes": 0 if limit is None else at_least(1, "memory_limit", limit),
+    }
 
 
 def checked_flag(name: str, value: object) -> bool:

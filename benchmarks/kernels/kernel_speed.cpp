@@ -207,6 +207,44 @@ std::vector<std::uint32_t> image_positions(const Channel& channel, std::size_t j
   return positions;
 }
 
+// The dense planes of all jets, one after the other. As much as an importer reads at a time.
+std::vector<std::uint32_t> dense_planes(const KernelSet& set, const Channel& channel) {
+  const std::size_t n_pixels = std::size_t{channel.side} * channel.side;
+  std::vector<std::uint32_t> planes(kJets * n_pixels);
+  std::vector<std::uint8_t> touched(n_pixels * 4 / 64 + 1);
+  for (std::size_t jet = 0; jet < kJets; ++jet) {
+    const std::uint32_t block = channel.jets[jet].block;
+    std::vector<std::uint32_t> positions = image_positions(channel, jet);
+    set.place_blocks(positions.data(), positions.size(), channel.side / block, channel.side, block);
+    auto* const plane = reinterpret_cast<std::byte*>(planes.data() + jet * n_pixels);
+    set.scatter32({.plane = plane,
+                   .stride = 1,
+                   .width = channel.side,
+                   .block = block,
+                   .origin = plane,
+                   .touched = touched.data()},
+                  positions.data(), words_of(positions.size()).data(), positions.size());
+  }
+  return planes;
+}
+
+void add_nonzero(const KernelSet& set, const Channel& channel) {
+  const std::size_t n_pixels = std::size_t{channel.side} * channel.side;
+  add_made("list_nonzero32/" + channel.name + "/" + std::string(set.name),
+           [&set, &channel, n_pixels]() -> Once {
+             return [&set, n_pixels, planes = dense_planes(set, channel),
+                     positions = std::vector<std::uint32_t>(n_pixels + kPositionSlack),
+                     words = std::vector<std::uint32_t>(n_pixels + kPositionSlack)](
+                        std::size_t jet) mutable {
+               const auto* const plane = planes.data() + jet * n_pixels;
+               const std::size_t n =
+                   set.list_nonzero32(reinterpret_cast<const std::byte*>(plane), n_pixels, 0,
+                                      positions.data(), words.data());
+               return Touched{n_pixels, 4 * n_pixels + 8 * n};
+             };
+           });
+}
+
 // A channel of a jet as it is staged, with flags, and a ring of memory that it goes to.
 // Thread rule: one thread.
 class Stage {
@@ -259,17 +297,21 @@ class Stage {
                                 .touched = touched_.data(),
                                 .written = written,
                                 .n_words = n_words_};
-    for (std::size_t w = 0; w < n_words_; ++w) {
-      lines += static_cast<std::size_t>(std::popcount(written[w]));
-    }
+    lines += count(written);
     (stream ? set_->stream_lines : set_->store_lines)(transfer);
-    for (std::size_t w = 0; w < n_words_; ++w) {
-      lines += static_cast<std::size_t>(std::popcount(written[w]));
-    }
+    lines += count(written);
     return {lines / 2, lines / 2 * 3 * 64 + 2 * touched_.size()};
   }
 
  private:
+  [[nodiscard]] std::size_t count(const std::uint64_t* written) const {
+    std::size_t lines = 0;
+    for (std::size_t w = 0; w < n_words_; ++w) {
+      lines += static_cast<std::size_t>(std::popcount(written[w]));
+    }
+    return lines;
+  }
+
   const KernelSet* set_;
   const Channel* channel_;
   std::size_t n_places_;
@@ -387,6 +429,7 @@ int main(int argc, char** argv) {
       }
       add_gaps(*set, channel);
       add_stage(*set, channel);
+      add_nonzero(*set, channel);
     }
     add_words(*set, kTracks, "tracks");
     add_words(*set, kCrystals, "ecal");

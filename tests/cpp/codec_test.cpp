@@ -21,10 +21,11 @@ std::uint32_t bits(float value) { return std::bit_cast<std::uint32_t>(value); }
 std::vector<ChannelScan> scan(const Words& image, const ImageShape& shape) {
   std::vector<ChannelScan> channels;
   const auto row = static_cast<std::ptrdiff_t>(4 * shape.width);
-  (void)scan_image({reinterpret_cast<const std::byte*>(image.data()),
-                    false,
-                    {row * static_cast<std::ptrdiff_t>(shape.height), row, 4}},
-                   shape, channels);
+  (void)ImageScanner(selected_kernels())
+      .scan({reinterpret_cast<const std::byte*>(image.data()),
+             false,
+             {row * static_cast<std::ptrdiff_t>(shape.height), row, 4}},
+            shape, channels);
   return channels;
 }
 
@@ -345,9 +346,8 @@ TEST(ImageScanTest, FindsTheSamePixelsInEveryOrderAndPrecision) {
   chw[1] = bits(0.1F);
   const std::vector<ChannelScan> expected = scan(chw, shape);
   std::vector<ChannelScan> got;
-  EXPECT_EQ(
-      scan_image({reinterpret_cast<const std::byte*>(hwc.data()), true, {8, 80, 16}}, shape, got),
-      1U);
+  const StridedImage image{reinterpret_cast<const std::byte*>(hwc.data()), true, {8, 80, 16}};
+  EXPECT_EQ(ImageScanner(selected_kernels()).scan(image, shape, got), 1U);
   for (std::size_t c = 0; c < 2; ++c) {
     EXPECT_EQ(got[c].positions, expected[c].positions);
     EXPECT_EQ(got[c].words, expected[c].words);

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -252,6 +253,40 @@ TEST_P(Kernels, MoveTouchedLinesAndClearStaleOnes) {
                 std::vector<std::byte>(n_lines * 64, std::byte{0}));
     }
   }
+}
+
+template <typename Word>
+void expect_listed(std::mt19937& random,
+                   std::size_t (*list)(const std::byte*, std::size_t, std::uint32_t, std::uint32_t*,
+                                       Word*) noexcept) {
+  for (std::size_t n = 0; n < 300; ++n) {
+    std::vector<Word> words(n, 0);
+    std::vector<std::uint32_t> positions;
+    std::vector<Word> held;
+    for (std::size_t i = 0; i < n; ++i) {
+      const unsigned share = n % 3 == 0 ? 1 : 40;  // all of them, or few
+      if (random() % share == 0) {
+        // One bit anywhere: -0.0 and denormals are stored like every other value.
+        words[i] = static_cast<Word>(Word{1} << random() % (8 * sizeof(Word)));
+        positions.push_back(static_cast<std::uint32_t>(1000 + i));
+        held.push_back(words[i]);
+      }
+    }
+    std::vector<std::byte> memory(n * sizeof(Word) + 1);
+    std::memcpy(memory.data() + 1, words.data(), n * sizeof(Word));  // of no alignment
+    std::vector<std::uint32_t> got_positions(n + kPositionSlack);
+    std::vector<Word> got(n + kPositionSlack);
+    const std::size_t count = list(memory.data() + 1, n, 1000, got_positions.data(), got.data());
+    got_positions.resize(count);
+    got.resize(count);
+    EXPECT_EQ(got_positions, positions) << n;
+    EXPECT_EQ(got, held) << n;
+  }
+}
+
+TEST_P(Kernels, ListWordsThatAreNotZero) {
+  expect_listed<std::uint32_t>(random_, set_.list_nonzero32);
+  expect_listed<std::uint64_t>(random_, set_.list_nonzero64);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Kernels, ::testing::ValuesIn(available_kernels()),

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -22,35 +23,69 @@ struct NativeChannel {
   std::vector<std::uint32_t> words;
 };
 
+// Whether the pixels come as runs of k neighbours of one value each.
+bool in_runs(const ChannelScan& scan, std::uint32_t k) {
+  for (std::size_t i = 0; i < scan.words.size(); i += k) {
+    for (std::uint32_t j = 1; j < k; ++j) {
+      if (scan.words[i + j] != scan.words[i] || scan.positions[i + j] != scan.positions[i] + j) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 // The channel on a grid k times coarser, if every k x k block holds one value.
+// Requires: k divides height and width, and its square the number of pixels.
 std::optional<NativeChannel> coarsened(const ChannelScan& scan, const ImageShape& shape,
                                        std::uint32_t k) {
+  if (!in_runs(scan, k)) {
+    return std::nullopt;
+  }
   const std::uint32_t columns = shape.width / k;
   const std::size_t grid_pixels = std::size_t{columns} * (shape.height / k);
   std::vector<std::uint32_t> grid(grid_pixels, 0);
   NativeChannel native{.block = k, .grid_pixels = grid_pixels, .positions = {}, .words = {}};
-  for (std::size_t i = 0; i < scan.positions.size(); ++i) {
-    const std::uint32_t y = scan.positions[i] / shape.width;
-    const std::uint32_t x = scan.positions[i] % shape.width;
+  std::uint32_t y = 0;
+  std::uint32_t row = 0;  // first pixel of row y
+  for (std::size_t i = 0; i < scan.positions.size(); i += k) {
+    for (; scan.positions[i] - row >= shape.width; row += shape.width) {
+      ++y;
+    }
+    const std::uint32_t x = scan.positions[i] - row;
     const std::uint32_t cell = y / k * columns + x / k;
-    if (y % k == 0 && x % k == 0) {
+    if (x % k != 0) {
+      return std::nullopt;
+    }
+    if (y % k == 0) {
       grid[cell] = scan.words[i];
       native.positions.push_back(cell);
       native.words.push_back(scan.words[i]);
     } else if (grid[cell] != scan.words[i]) {
-      return std::nullopt;  // the block's first pixel comes first in row-major order
+      return std::nullopt;  // the block's first row comes first
     }
   }
   const bool all_pixels = native.words.size() * k * k == scan.words.size();
   return all_pixels ? std::optional(std::move(native)) : std::nullopt;
 }
 
-NativeChannel to_native(const ChannelScan& scan, const ImageShape& shape) {
+// Edges that blocks can have, the largest first.
+std::vector<std::uint32_t> block_edges(const ImageShape& shape) {
+  const std::uint32_t common = std::gcd(shape.height, shape.width);
+  std::vector<std::uint32_t> edges;
+  for (std::uint32_t k = std::min(il::kMaxBlock, common); k >= 2; --k) {
+    if (common % k == 0) {
+      edges.push_back(k);
+    }
+  }
+  return edges;
+}
+
+NativeChannel to_native(const ChannelScan& scan, const ImageShape& shape,
+                        const std::vector<std::uint32_t>& edges) {
   const std::size_t n = scan.positions.size();
-  const std::uint32_t largest = std::min({il::kMaxBlock, shape.height, shape.width});
-  for (std::uint32_t k = largest; k >= 2; --k) {
-    const bool divides = shape.height % k == 0 && shape.width % k == 0;
-    if (divides && n >= std::size_t{k} * k && n % (std::size_t{k} * k) == 0) {
+  for (const std::uint32_t k : edges) {
+    if (n >= std::size_t{k} * k && n % (std::size_t{k} * k) == 0) {
       if (auto native = coarsened(scan, shape, k)) {
         return *std::move(native);
       }
@@ -68,6 +103,7 @@ struct Gaps {
 Gaps encode_gaps(const std::vector<std::uint32_t>& positions, bool wide) {
   const std::uint32_t escape = wide ? il::kWideEscape : il::kNarrowEscape;
   Gaps gaps;
+  gaps.low.reserve(positions.size() + positions.size() / 8 + 8);
   const auto put = [&](std::uint32_t entry) {
     gaps.low.push_back(static_cast<std::byte>(entry));
     if (wide) {
@@ -187,13 +223,14 @@ NativeChannel filled(const NativeChannel& channel) {
 // Thread rule: one thread; made for one image.
 class Encoder {
  public:
-  Encoder(const ImageShape& shape, Precision precision) : shape_(shape), precision_(precision) {}
+  Encoder(const ImageShape& shape, Precision precision)
+      : shape_(shape), precision_(precision), edges_(block_edges(shape)) {}
 
   EncodedImage encode(const std::vector<ChannelScan>& scans) {
     EncodedImage image;
     for (const ChannelScan& scan : scans) {
       image.push_back(scan.positions.empty() ? EncodedChannel{}
-                                             : encode_channel(to_native(scan, shape_)));
+                                             : encode_channel(to_native(scan, shape_, edges_)));
       sources_.resize(image.size());
     }
     return image;
@@ -258,6 +295,7 @@ class Encoder {
 
   ImageShape shape_;
   Precision precision_;
+  std::vector<std::uint32_t> edges_;
   std::vector<NativeChannel> sources_;  // per channel; those not of kind 1 stand empty
 };
 

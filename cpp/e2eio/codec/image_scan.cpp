@@ -8,117 +8,127 @@
 namespace e2eio {
 namespace {
 
-// Adds the value at `at` if it is not +0.0.
-template <typename T>
-class Collector {
+// Values that are listed at a time: they, and what is listed of them, stay in the second cache.
+constexpr std::size_t kStrip = 8192;
+
+// Divides as D. Lemire et al., Faster remainder by direct computation (2019); exact for 32 bits.
+// Thread rule: immutable; any thread.
+class Divider {
  public:
-  void add(ChannelScan& channel, std::uint32_t position, const std::byte* at) {
-    std::uint32_t word = 0;
-    if constexpr (sizeof(T) == 4) {
-      word = load<std::uint32_t>(at);
-    } else {
-      const auto bits = load<std::uint64_t>(at);
-      if (bits != 0) {
-        const auto narrow = static_cast<float>(std::bit_cast<double>(bits));
-        rounded_ += std::bit_cast<std::uint64_t>(static_cast<double>(narrow)) != bits ? 1 : 0;
-        word = std::bit_cast<std::uint32_t>(narrow);
-      }
-    }
-    if (word != 0) {
-      channel.positions.push_back(position);
-      channel.words.push_back(word);
-    }
+  explicit Divider(std::uint32_t divisor) noexcept
+      : reciprocal_(Wide{~std::uint64_t{0} / divisor} + 1) {}
+  [[nodiscard]] std::uint32_t quotient(std::uint32_t value) const noexcept {
+    return static_cast<std::uint32_t>(reciprocal_ * value >> 64U);
   }
-  [[nodiscard]] std::uint64_t rounded() const noexcept { return rounded_; }
 
  private:
-  std::uint64_t rounded_ = 0;
+  __extension__ using Wide = unsigned __int128;
+  Wide reciprocal_;
 };
 
-// True if n_bytes (a multiple of 4) at `at` are all zero.
-bool all_zero(const std::byte* at, std::size_t n_bytes) noexcept {
-  std::uint64_t any = 0;
-  std::size_t i = 0;
-  for (; i + 8 <= n_bytes; i += 8) {
-    any |= load<std::uint64_t>(at + i);
+}  // namespace
+
+ImageScanner::ImageScanner(const KernelSet& kernels)
+    : kernels_(&kernels),
+      positions_(kStrip + kPositionSlack),
+      words_(kStrip + kPositionSlack),
+      doubles_(kStrip + kPositionSlack) {}
+
+// Lists the values of at most kStrip that are not +0.0 as float32.
+template <typename T>
+std::uint64_t ImageScanner::list(const std::byte* data, std::size_t n, std::uint32_t first) {
+  if constexpr (sizeof(T) == 4) {
+    n_ = kernels_->list_nonzero32(data, n, first, positions_.data(), words_.data());
+    return 0;
+  } else {
+    const std::size_t found =
+        kernels_->list_nonzero64(data, n, first, positions_.data(), doubles_.data());
+    std::uint64_t rounded = 0;
+    n_ = 0;
+    for (std::size_t i = 0; i < found; ++i) {
+      const auto narrow = static_cast<float>(std::bit_cast<double>(doubles_[i]));
+      rounded += std::bit_cast<std::uint64_t>(static_cast<double>(narrow)) != doubles_[i] ? 1 : 0;
+      const auto word = std::bit_cast<std::uint32_t>(narrow);
+      words_[n_] = word;
+      positions_[n_] = positions_[i];
+      n_ += word != 0 ? 1 : 0;  // the smallest become +0.0
+    }
+    return rounded;
   }
-  if (i < n_bytes) {
-    any |= load<std::uint32_t>(at + i);
-  }
-  return any == 0;
 }
 
-// Values one after the other in memory: [C, H, W] planes.
+// Values one after the other in memory, of one channel.
 template <typename T>
-void scan_plane(const std::byte* data, std::size_t n_pixels, ChannelScan& channel,
-                Collector<T>& collect) {
-  constexpr std::size_t kRun = 16;  // most runs of this many are empty
-  for (std::size_t first = 0; first < n_pixels; first += kRun) {
-    const std::size_t count = std::min(kRun, n_pixels - first);
-    if (all_zero(data + first * sizeof(T), count * sizeof(T))) {
-      continue;
-    }
-    for (std::size_t i = first; i < first + count; ++i) {
-      collect.add(channel, static_cast<std::uint32_t>(i), data + i * sizeof(T));
-    }
+std::uint64_t ImageScanner::scan_run(const std::byte* data, std::size_t n, std::uint32_t first,
+                                     ChannelScan& channel) {
+  std::uint64_t rounded = 0;
+  for (std::size_t at = 0; at < n; at += kStrip) {
+    rounded += list<T>(data + at * sizeof(T), std::min(kStrip, n - at),
+                       first + static_cast<std::uint32_t>(at));
+    const auto end = static_cast<std::ptrdiff_t>(n_);
+    channel.positions.insert(channel.positions.end(), positions_.begin(), positions_.begin() + end);
+    channel.words.insert(channel.words.end(), words_.begin(), words_.begin() + end);
   }
+  return rounded;
 }
 
 // All channels of a pixel one after the other: [H, W, C].
 template <typename T>
-void scan_interleaved(const std::byte* data, const ImageShape& shape,
-                      std::vector<ChannelScan>& channels, Collector<T>& collect) {
-  const std::size_t pixel_bytes = shape.channels * sizeof(T);
-  for (std::size_t i = 0; i < shape.plane_pixels(); ++i, data += pixel_bytes) {
-    if (all_zero(data, pixel_bytes)) {
-      continue;
-    }
-    for (std::uint32_t c = 0; c < shape.channels; ++c) {
-      collect.add(channels[c], static_cast<std::uint32_t>(i), data + c * sizeof(T));
+std::uint64_t ImageScanner::scan_interleaved(const std::byte* data, const ImageShape& shape,
+                                             std::vector<ChannelScan>& channels) {
+  const Divider by_channels(shape.channels);
+  std::uint64_t rounded = 0;
+  for (std::size_t at = 0; at < shape.pixels(); at += kStrip) {
+    rounded += list<T>(data + at * sizeof(T), std::min(kStrip, shape.pixels() - at),
+                       static_cast<std::uint32_t>(at));
+    for (std::size_t i = 0; i < n_; ++i) {
+      const std::uint32_t pixel = by_channels.quotient(positions_[i]);
+      ChannelScan& channel = channels[positions_[i] - pixel * shape.channels];
+      channel.positions.push_back(pixel);
+      channel.words.push_back(words_[i]);
     }
   }
+  return rounded;
 }
 
 template <typename T>
-std::uint64_t scan(const StridedImage& image, const ImageShape& shape,
-                   std::vector<ChannelScan>& channels) {
+std::uint64_t ImageScanner::scan_as(const StridedImage& image, const ImageShape& shape,
+                                    std::vector<ChannelScan>& channels) {
   constexpr auto kItem = static_cast<std::ptrdiff_t>(sizeof(T));
   const auto [by_channel, by_row, by_column] = image.stride_bytes;
   const auto width = static_cast<std::ptrdiff_t>(shape.width);
   const auto n_channels = static_cast<std::ptrdiff_t>(shape.channels);
-  Collector<T> collect;
   if (by_channel == kItem && by_column == n_channels * kItem && by_row == width * by_column) {
-    scan_interleaved(image.data, shape, channels, collect);
-    return collect.rounded();
+    return scan_interleaved<T>(image.data, shape, channels);
   }
+  std::uint64_t rounded = 0;
+  std::vector<std::byte> row(shape.width * sizeof(T));
   for (std::uint32_t c = 0; c < shape.channels; ++c) {
     const std::byte* const plane = image.data + static_cast<std::ptrdiff_t>(c) * by_channel;
     if (by_column == kItem && by_row == width * kItem) {
-      scan_plane(plane, shape.plane_pixels(), channels[c], collect);
+      rounded += scan_run<T>(plane, shape.plane_pixels(), 0, channels[c]);
       continue;
     }
     for (std::uint32_t y = 0; y < shape.height; ++y) {
-      for (std::uint32_t x = 0; x < shape.width; ++x) {
-        collect.add(channels[c], y * shape.width + x,
-                    plane + static_cast<std::ptrdiff_t>(y) * by_row +
-                        static_cast<std::ptrdiff_t>(x) * by_column);
+      const std::byte* at = plane + static_cast<std::ptrdiff_t>(y) * by_row;
+      for (std::size_t x = 0; x < shape.width; ++x, at += by_column) {
+        std::copy_n(at, sizeof(T), row.data() + x * sizeof(T));
       }
+      rounded += scan_run<T>(row.data(), shape.width, y * shape.width, channels[c]);
     }
   }
-  return collect.rounded();
+  return rounded;
 }
 
-}  // namespace
-
-std::uint64_t scan_image(const StridedImage& image, const ImageShape& shape,
-                         std::vector<ChannelScan>& channels) {
+std::uint64_t ImageScanner::scan(const StridedImage& image, const ImageShape& shape,
+                                 std::vector<ChannelScan>& channels) {
   channels.resize(shape.channels);
   for (ChannelScan& channel : channels) {
     channel.positions.clear();
     channel.words.clear();
   }
-  return image.is_double ? scan<double>(image, shape, channels)
-                         : scan<float>(image, shape, channels);
+  return image.is_double ? scan_as<double>(image, shape, channels)
+                         : scan_as<float>(image, shape, channels);
 }
 
 }  // namespace e2eio

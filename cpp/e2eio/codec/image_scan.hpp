@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "e2eio/codec/image_layout.hpp"
+#include "e2eio/kernels/kernel_set.hpp"
 
 namespace e2eio {
 
@@ -23,9 +24,34 @@ struct ChannelScan {
   std::vector<std::uint32_t> words;
 };
 
-// Fills one ChannelScan per channel (reusing their memory). Returns how many float64 values were
-// not float32 values and were rounded to nearest even.
-std::uint64_t scan_image(const StridedImage& image, const ImageShape& shape,
-                         std::vector<ChannelScan>& channels);
+// Thread rule: one thread at a time; make one per thread.
+class ImageScanner {
+ public:
+  explicit ImageScanner(const KernelSet& kernels);
+
+  // Fills one ChannelScan per channel (reusing their memory). Returns how many float64 values were
+  // not float32 values and were rounded to nearest even.
+  std::uint64_t scan(const StridedImage& image, const ImageShape& shape,
+                     std::vector<ChannelScan>& channels);
+
+ private:
+  template <typename T>
+  std::uint64_t scan_as(const StridedImage& image, const ImageShape& shape,
+                        std::vector<ChannelScan>& channels);
+  template <typename T>
+  std::uint64_t scan_run(const std::byte* data, std::size_t n, std::uint32_t first,
+                         ChannelScan& channel);
+  template <typename T>
+  std::uint64_t scan_interleaved(const std::byte* data, const ImageShape& shape,
+                                 std::vector<ChannelScan>& channels);
+  template <typename T>
+  std::uint64_t list(const std::byte* data, std::size_t n, std::uint32_t first);
+
+  const KernelSet* kernels_;
+  std::size_t n_ = 0;  // listed in these
+  std::vector<std::uint32_t> positions_;
+  std::vector<std::uint32_t> words_;
+  std::vector<std::uint64_t> doubles_;
+};
 
 }  // namespace e2eio

@@ -23,6 +23,21 @@ std::uint64_t CodeLengths::cost_bits(const SymbolCounts& counts) const noexcept 
   return cost;
 }
 
+std::optional<std::uint64_t> CodeLengths::cost_bits(ByteView plane) const noexcept {
+  std::uint64_t cost = 0;
+  std::size_t n_uncoded = 0;
+  for (const std::byte symbol : plane) {
+    const std::uint8_t length = bits[static_cast<std::size_t>(symbol)];
+    cost += length;
+    n_uncoded += length == 0 ? 1 : 0;
+  }
+  if (n_symbols == 1) {  // its code has no bits
+    n_uncoded -= static_cast<std::size_t>(
+        std::count(plane.begin(), plane.end(), static_cast<std::byte>(only)));
+  }
+  return n_uncoded == 0 ? std::optional(cost) : std::nullopt;
+}
+
 unsigned CodeLengths::longest() const noexcept {
   return *std::max_element(bits.begin(), bits.end());
 }
@@ -138,14 +153,28 @@ DecodeTable::DecodeTable(const CodeLengths& lengths) : bits_(lengths.longest()) 
 
 void LaneWriter::write(ByteView plane, const CodeLengths& lengths,
                        const std::array<std::uint16_t, 256>& codes) {
-  for (std::size_t i = 0; i < plane.size(); ++i) {
-    const auto symbol = static_cast<std::size_t>(plane[i]);
-    Lane& lane = lanes_[i % kLanes];
-    lane.window |= std::uint64_t{codes[symbol]} << lane.valid;
-    lane.valid += lengths.bits[symbol];
-    for (; lane.valid >= 8; lane.valid -= 8, lane.window >>= 8U) {
-      lane.bytes.push_back(static_cast<std::byte>(lane.window));
+  for (std::size_t k = 0; k < kLanes; ++k) {
+    Lane& lane = lanes_[k];
+    // Whole words at a time, and as many bytes as symbols at most: a code has at most 11 bits.
+    const std::size_t begin = lane.bytes.size();
+    lane.bytes.resize(begin + 2 * (plane.size() / kLanes + 1) + sizeof(std::uint32_t));
+    std::byte* out = lane.bytes.data() + begin;
+    std::uint64_t window = lane.window;
+    unsigned valid = lane.valid;
+    for (std::size_t i = k; i < plane.size(); i += kLanes) {
+      const auto symbol = static_cast<std::size_t>(plane[i]);
+      window |= std::uint64_t{codes[symbol]} << valid;
+      valid += lengths.bits[symbol];
+      if (valid >= 32) {
+        store(out, static_cast<std::uint32_t>(window));
+        out += sizeof(std::uint32_t);
+        window >>= 32U;
+        valid -= 32;
+      }
     }
+    lane.bytes.resize(static_cast<std::size_t>(out - lane.bytes.data()));
+    lane.window = window;
+    lane.valid = valid;
   }
 }
 
@@ -153,8 +182,8 @@ std::array<Bytes, kLanes> LaneWriter::finish() {
   std::array<Bytes, kLanes> bytes;
   for (std::size_t k = 0; k < kLanes; ++k) {
     Lane& lane = lanes_[k];
-    if (lane.valid > 0) {
-      lane.bytes.push_back(static_cast<std::byte>(lane.window));
+    for (unsigned done = 0; done < lane.valid; done += 8) {
+      lane.bytes.push_back(static_cast<std::byte>(lane.window >> done));
     }
     bytes[k] = std::move(lane.bytes);
     lane = Lane{};

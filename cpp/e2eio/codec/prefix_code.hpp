@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct CodeLengths {
   [[nodiscard]] bool covers(const SymbolCounts& counts) const noexcept;
   // Bits that these symbols take. Requires: covers(counts).
   [[nodiscard]] std::uint64_t cost_bits(const SymbolCounts& counts) const noexcept;
+  // Bits that a plane takes; none if one of its symbols has no code.
+  [[nodiscard]] std::optional<std::uint64_t> cost_bits(ByteView plane) const noexcept;
   [[nodiscard]] unsigned longest() const noexcept;
   bool operator==(const CodeLengths&) const = default;
 };

@@ -10,14 +10,6 @@ namespace il = image_layout;
 // Dense channels may hold repeated strings, which prefix codes do not see and zstd does.
 constexpr std::size_t kWorthZstd = 256;
 
-SymbolCounts counts_of(ByteView plane) {
-  SymbolCounts counts{};
-  for (const std::byte byte : plane) {
-    ++counts[static_cast<std::size_t>(byte)];
-  }
-  return counts;
-}
-
 bool is_gap(PlaneRole role) { return role == PlaneRole::kGapLow || role == PlaneRole::kGapHigh; }
 
 unsigned place_bit(PlaneRole role) {
@@ -71,14 +63,16 @@ unsigned RecordPacker::places_of(const EncodedChannel& channel, std::uint32_t nu
   Bytes values;
   for (const EncodedPlane& plane : channel.planes) {
     const CodeBook::Code* const code = book.find(number, plane.role);
-    const SymbolCounts counts = counts_of(plane.bytes);
     const std::uint64_t raw_bits = 8 * std::uint64_t{plane.bytes.size()};
-    const bool coded = code != nullptr && code->lengths.covers(counts) &&
-                       code->lengths.cost_bits(counts) < raw_bits;
+    const std::uint64_t coded_bits =
+        code == nullptr ? raw_bits : code->lengths.cost_bits(plane.bytes).value_or(raw_bits);
+    const bool coded = coded_bits < raw_bits;
     places |= coded ? place_bit(plane.role) : 0U;
     if (!is_gap(plane.role)) {
-      value_bits += coded ? code->lengths.cost_bits(counts) : raw_bits;
-      append_bytes(values, plane.bytes);
+      value_bits += std::min(coded_bits, raw_bits);
+      if (channel.kind == PixelKind::kDense) {
+        append_bytes(values, plane.bytes);
+      }
     }
   }
   if (channel.kind == PixelKind::kDense && values.size() >= kWorthZstd) {

@@ -72,7 +72,8 @@ ShardWriter::ShardWriter(std::unique_ptr<Sink> sink, Schema schema, const Writer
       options_(options),
       sealer_(options.shard_id),
       packer_(options.compression_level),
-      sink_(std::move(sink)) {
+      sink_(std::move(sink)),
+      scanner_(selected_kernels()) {
   validate(schema_);
   columns_.resize(schema_.scalars.size());
   statistics_.resize(schema_.channels.size());
@@ -91,7 +92,7 @@ bool ShardWriter::append(const StridedImage& image, std::span<const ByteView> sc
     throw Error(ErrorKind::kInvalidArgument, "append() after complete(), finish() or abort()");
   }
   const ImageShape shape = schema_.shape();
-  const std::uint64_t n_rounded = scan_image(image, shape, scan_);
+  const std::uint64_t n_rounded = scanner_.scan(image, shape, scan_);
   if (options_.nonfinite != NonFinite::kKeep) {
     const std::uint64_t n_nonfinite = count_nonfinite(scan_);
     if (n_nonfinite > 0 && options_.nonfinite == NonFinite::kSkip) {

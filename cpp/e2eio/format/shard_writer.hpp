@@ -81,6 +81,7 @@ class ShardWriter {
   CodeBook book_;
   std::vector<EncodedImage> held_;
   std::size_t held_bytes_ = 0;
+  ImageScanner scanner_;
   std::vector<ChannelScan> scan_;
   std::vector<std::uint32_t> sizes_;
   std::vector<Bytes> columns_;

@@ -21,6 +21,8 @@ constexpr KernelSet make_kernel_set(std::string_view name) {
           .replace_below = replace_below,
           .replace_above = replace_above,
           .replace_small = replace_small,
+          .list_nonzero32 = list_nonzero32,
+          .list_nonzero64 = list_nonzero64,
           .scatter32 = scatter32,
           .scatter16 = scatter16,
           .stream_lines = stream_lines,

@@ -90,6 +90,13 @@ struct KernelSet {
   void (*replace_above)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
   void (*replace_small)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
 
+  // Words at `from` (of any alignment) that are not zero, and `first` plus the number of each;
+  // there is room for n + kPositionSlack of both. Returns how many.
+  std::size_t (*list_nonzero32)(const std::byte* from, std::size_t n, std::uint32_t first,
+                                std::uint32_t* positions, std::uint32_t* words) noexcept;
+  std::size_t (*list_nonzero64)(const std::byte* from, std::size_t n, std::uint32_t first,
+                                std::uint32_t* positions, std::uint64_t* words) noexcept;
+
   // Writes values (4 or 2 bytes each) at positions and flags the cache lines.
   void (*scatter32)(const PixelTarget& target, const std::uint32_t* positions,
                     const std::uint32_t* values, std::size_t n) noexcept;

@@ -32,6 +32,7 @@ namespace {
 // Then what is written in terms of these.
 #include "e2eio/kernels/gaps_avx2.inc.hpp"
 #include "e2eio/kernels/lines_avx2.inc.hpp"
+#include "e2eio/kernels/nonzero_portable.inc.hpp"
 #include "e2eio/kernels/words_avx2.inc.hpp"
 // And what is written in terms of those.
 #include "e2eio/kernels/generic.inc.hpp"

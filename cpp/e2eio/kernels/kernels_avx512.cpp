@@ -36,6 +36,7 @@ namespace {
 // Then what is written in terms of these.
 #include "e2eio/kernels/gaps_avx512.inc.hpp"
 #include "e2eio/kernels/lines_avx512.inc.hpp"
+#include "e2eio/kernels/nonzero_avx512.inc.hpp"
 #include "e2eio/kernels/words_avx512.inc.hpp"
 // And what is written in terms of those.
 #include "e2eio/kernels/generic.inc.hpp"

@@ -17,6 +17,7 @@ namespace {
 #include "e2eio/kernels/flags_portable.inc.hpp"
 #include "e2eio/kernels/gaps_portable.inc.hpp"
 #include "e2eio/kernels/lines_portable.inc.hpp"
+#include "e2eio/kernels/nonzero_portable.inc.hpp"
 #include "e2eio/kernels/runs_portable.inc.hpp"
 #include "e2eio/kernels/word.inc.hpp"
 // Then what is written in terms of these.

@@ -434,16 +434,17 @@ def test_what_triton_compiles_with_is_looked_for(
 def test_the_cuda_runtime_is_found_where_names_have_spaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    runtime, other = f"{tmp_path}/my env/libcudart.so.12", f"{tmp_path}/libcudart/libother.so"
     lines = [
-        "7f00-7f01 r-xp 00000000 08:01 11                         /home/my env/lib/libcudart.so.12",
-        "7f01-7f02 r-xp 00000000 08:01 11                         /home/my env/lib/libcudart.so.12",
-        "7f02-7f03 r-xp 00000000 08:01 12                         /opt/libcudart/libother.so",
+        f"7f00-7f01 r-xp 00000000 08:01 11                         {runtime}",
+        f"7f01-7f02 r-xp 00000000 08:01 11                         {runtime}",
+        f"7f02-7f03 r-xp 00000000 08:01 12                         {other}",
         "7f03-7f04 rw-p 00000000 00:00 0 ",
     ]
     maps = tmp_path / "maps"
     maps.write_text("\n".join(lines))
     monkeypatch.setattr(page_lock, "Path", lambda _: maps)
-    assert page_lock._loaded_runtimes() == ["/home/my env/lib/libcudart.so.12"]
+    assert page_lock._loaded_runtimes() == [runtime]
 
 
 def test_the_host_by_any_name_is_the_host(path: Path) -> None:

@@ -101,7 +101,7 @@ def epoch_of(pipe: Any) -> Iterator[tuple[NDArray[Any], ...]]:
         yield tuple(np.array(output.as_tensor()) for output in outputs)
 
 
-def same(found: Any, expected: Any) -> None:
+def assert_same(found: Any, expected: Any) -> None:
     found, expected = list(found), [tuple(np.array(x) for x in batch) for batch in expected]
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
@@ -138,7 +138,7 @@ def test_operator_delivers_what_the_loader_does(
     given = loader(path, **options)
     pipe = pipe_of(given)
     for _ in range(3):
-        same(epoch_of(pipe), given)
+        assert_same(epoch_of(pipe), given)
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
@@ -161,7 +161,9 @@ def test_older_executors_run_it_in_cycles(operator: Path, path: Path, pipelined:
     pipe = graph("quiet")
     for _ in range(2):
         # Their outputs are valid until the next run.
-        same(([np.array(x.as_tensor()) for x in pipe.run()] for _ in range(N_BATCHES)), given)
+        assert_same(
+            ([np.array(x.as_tensor()) for x in pipe.run()] for _ in range(N_BATCHES)), given
+        )
 
 
 def test_outputs_know_their_layout_and_where_they_come_from(operator: Path, path: Path) -> None:
@@ -177,10 +179,10 @@ def test_last_batch_is_filled_with_its_last_sample(operator: Path, path: Path) -
     for _ in range(3):  # what was filled up is empty again when the slot is used the next time
         *full, (images, ids) = epoch_of(pipe)
         *expected, (last, last_ids) = [tuple(map(np.array, batch)) for batch in given]
-        same(full, expected)
+        assert_same(full, expected)
         n = len(last)
         assert (len(images), n) == (BATCH, N % BATCH)
-        same([(images[:n], ids[:n])], [(last, last_ids)])
+        assert_same([(images[:n], ids[:n])], [(last, last_ids)])
         assert (images[n:] == last[-1]).all()
         assert (ids[n:] == last_ids[-1]).all()
 
@@ -203,7 +205,7 @@ def test_iterator_with_reader_name_has_a_length_and_the_loaders_batches(
     )
     assert len(batches) == len(given)
     for _ in range(2):
-        same(((b[0]["X"].numpy().copy(), b[0]["y"].numpy().copy()) for b in batches), given)
+        assert_same(((b[0]["X"].numpy().copy(), b[0]["y"].numpy().copy()) for b in batches), given)
 
 
 def test_iterator_without_a_size_ends_with_the_epoch(operator: Path, path: Path) -> None:
@@ -212,7 +214,7 @@ def test_iterator_without_a_size_ends_with_the_epoch(operator: Path, path: Path)
     given = loader(path, fields=("X", "y"), shuffle=True)
     batches = DALIGenericIterator(pipe_of(given), ["X", "y"], auto_reset=True)
     for _ in range(2):
-        same(((b[0]["X"].numpy().copy(), b[0]["y"].numpy().copy()) for b in batches), given)
+        assert_same(((b[0]["X"].numpy().copy(), b[0]["y"].numpy().copy()) for b in batches), given)
 
 
 @pytest.mark.parametrize("options", [{}, {"cycle": "quiet", "fill_last_batch": True}])
@@ -288,7 +290,7 @@ def test_batches_that_are_held_stay_what_they_were(operator: Path, path: Path) -
     held = [pipe.run()[0] for _ in range(N_BATCHES)]
     del pipe
     gc.collect()
-    same(((np.array(images.as_tensor()),) for images in held), ((x,) for x, _ in given))
+    assert_same(((np.array(images.as_tensor()),) for images in held), ((x,) for x, _ in given))
 
 
 def test_images_are_not_copied_and_writing_into_them_is_noticed(operator: Path, path: Path) -> None:
@@ -316,7 +318,7 @@ def test_writable_batches_may_be_written_into(operator: Path, path: Path) -> Non
         with pytest.raises(StopIteration):
             pipe.run()
         pipe.reset()
-        same(found, given)
+        assert_same(found, given)
 
 
 def test_the_plain_operator_takes_paths(operator: Path, path: Path) -> None:
@@ -326,7 +328,7 @@ def test_the_plain_operator_takes_paths(operator: Path, path: Path) -> None:
     def graph() -> Any:
         return fn.e2eio.reader(paths=[str(path / "shard-00000.e2e")], threads=2)
 
-    same(epoch_of(graph()), loader(path, fields=("X",)))
+    assert_same(epoch_of(graph()), loader(path, fields=("X",)))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,7 @@ def test_orders_that_the_operator_does_not_know_come_through_the_source(
     given = loader(path, shuffle=True, exclude=[0, 5])
     with pytest.warns(UserWarning, match="no select, exclude"):
         pipe = pipe_of(given)
-    same(epoch_of(pipe), loader(path, shuffle=True, exclude=[0, 5]))
+    assert_same(epoch_of(pipe), loader(path, shuffle=True, exclude=[0, 5]))
     with pytest.raises(ConfigError, match="no select, exclude"):
         pipe_of(given, cycle="quiet")
 

@@ -40,7 +40,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> e2eio.Dataset:
     return write_toy(tmp_path_factory.mktemp("dataloader") / "other", n=20, begin=100)
 
 
-def same(ours: Any, theirs: Any) -> None:
+def assert_same(ours: Any, theirs: Any) -> None:
     assert type(ours) is type(theirs)
     if isinstance(ours, torch.Tensor):
         assert ours.dtype == theirs.dtype
@@ -50,11 +50,11 @@ def same(ours: Any, theirs: Any) -> None:
     elif isinstance(ours, dict):
         assert list(ours) == list(theirs)
         for name in ours:
-            same(ours[name], theirs[name])
+            assert_same(ours[name], theirs[name])
     elif isinstance(ours, list | tuple):
         assert len(ours) == len(theirs)
         for one, another in zip(ours, theirs, strict=True):
-            same(one, another)
+            assert_same(one, another)
     else:
         assert ours == theirs
 
@@ -181,7 +181,7 @@ def test_every_step_is_torchs(ds: e2eio.Dataset, case: str, num_workers: int) ->
     theirs = steps(torch.utils.data.DataLoader, ThreadedTwin(ds) if num_workers else ds)
     ours = steps(e2eio.DataLoader, ds)
     assert len(ours) > 3
-    same(ours, theirs)
+    assert_same(ours, theirs)
 
 
 class ThreadedTwin(torch.utils.data.Dataset):  # type: ignore[misc]
@@ -203,7 +203,7 @@ def test_persistent_workers_draw_as_torchs(ds: e2eio.Dataset) -> None:
         options: dict[str, Any] = {"persistent_workers": True, "num_workers": 2}
         return list(epochs_of(lambda: kind(ds, 8, shuffle=True, **options), n_epochs=3))
 
-    same(steps(e2eio.DataLoader), steps(torch.utils.data.DataLoader))
+    assert_same(steps(e2eio.DataLoader), steps(torch.utils.data.DataLoader))
 
 
 @WORKERS
@@ -255,7 +255,7 @@ def test_nests_of_datasets_are_read_natively(
         return list(loader)
 
     ours, theirs = batches(e2eio.DataLoader), batches(torch.utils.data.DataLoader)
-    same(ours, theirs)
+    assert_same(ours, theirs)
     loader = e2eio.DataLoader(dataset, 7)
     list(loader)
     assert loader.stats().get("samples", 0) == len(dataset)
@@ -334,4 +334,4 @@ def test_random_transforms_follow_from_the_seed(ds: e2eio.Dataset) -> None:
 
     first, second = epochs(0)
     assert not torch.equal(first, second)
-    same(epochs(2), [first, second])
+    assert_same(epochs(2), [first, second])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -99,7 +100,11 @@ def makers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "e2eio-maker"]
 
 
-def settle() -> None:
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children())
+
+
+def assert_settles() -> None:
     gc.collect()
     end = time.monotonic() + SECONDS
     while makers() and time.monotonic() < end:
@@ -121,7 +126,7 @@ def test_gives_the_batches_of_the_converted_dataset(
         assert first == truth
         assert by_id(loader) == truth
         assert len(loader) == len(other)
-    settle()  # all is made
+    assert_settles()  # all is made
 
 
 def test_options_of_the_loader(sources: list[Path], converted: e2eio.Dataset) -> None:
@@ -158,7 +163,7 @@ def test_samples_and_scalars_on_request(sources: list[Path], converted: e2eio.Da
     ):
         assert all(np.array_equal(mine[name], truth[name]) for name in truth)
     del dataset
-    settle()
+    assert_settles()
 
 
 def test_scalars_come_without_images_and_with_them(sources: list[Path]) -> None:
@@ -227,11 +232,13 @@ def test_ranks_share_an_epoch(sources: list[Path], tmp_path: Path) -> None:
 
 
 def test_cut_in_mid_epoch_ends_threads_and_children(sources: list[Path]) -> None:
+    before = children()
     dataset = direct(sources)
     batches = iter(load(dataset))
     next(batches)
     del batches, dataset
-    settle()
+    assert_settles()
+    assert children() <= before
 
 
 def test_a_dataset_pickles(sources: list[Path], tmp_path: Path) -> None:
@@ -375,7 +382,7 @@ def test_a_complete_cache_outlives_its_sources(sources: list[Path], tmp_path: Pa
     cache = tmp_path / "cache"
     dataset = direct(sources, cache)
     truth = by_id(load(dataset))
-    settle()
+    assert_settles()
     assert direct(sources, cache).statistics is not None
     sources[0].unlink()
     with pytest.warns(UserWarning, match="sources are missing: .*jets0"):

@@ -227,7 +227,7 @@ if __name__ == "__main__":
 """
 
 
-def run_file(directory: Path, text: str, *arguments: str) -> None:
+def assert_runs(directory: Path, text: str, *arguments: str) -> None:
     file = directory / "program.py"
     file.write_text(textwrap.dedent(text), encoding="utf-8")
     done = subprocess.run(
@@ -244,12 +244,12 @@ def run_file(directory: Path, text: str, *arguments: str) -> None:
 def test_datasets_and_loaders_are_arguments_of_processes(
     path: Path, tmp_path: Path, method: str
 ) -> None:
-    run_file(tmp_path, PROGRAM, str(path), method)
+    assert_runs(tmp_path, PROGRAM, str(path), method)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_torch_read_the_same_samples(path: Path, tmp_path: Path, method: str) -> None:
-    run_file(tmp_path, TORCH_PROGRAM, str(path), method)
+    assert_runs(tmp_path, TORCH_PROGRAM, str(path), method)
 
 
 def test_a_pickled_dataset_is_a_path(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def nothing_left() -> Iterator[None]:
     yield
     gc.collect()
     gc.unfreeze()
-    settle(threads)
+    assert_settles(threads)
     assert count_files() <= files
 
 
@@ -54,7 +54,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def settle(threads: int) -> None:
+def assert_settles(threads: int) -> None:
     """Wait for the system to forget threads that have been joined; those that were not never go."""
     end = time.monotonic() + 30
     while count_threads() > threads:
@@ -145,10 +145,10 @@ def test_a_dropped_iterator_takes_its_threads_with_it(path: Path, kind: str, way
     for i in range(22 if way == "cycle" else 100):  # to collect garbage takes long
         WAYS[way](loader, i % 8)
         if i % 20 == 0:
-            settle(before)
+            assert_settles(before)
         if i == 20:
             held.append((count_files(), resident_bytes()))
-    settle(before)
+    assert_settles(before)
     assert numbers(loader) == EVERYTHING
     files, resident = held[0]
     assert count_files() == files
@@ -166,7 +166,7 @@ def test_a_drop_does_not_wait_for_a_stalled_storage(path: Path, kind: str, way: 
         loader = make_loader(kind, path, throttle=SLOW)
     for _ in range(2):
         WAYS[way](loader, 0)
-        settle(before)
+        assert_settles(before)
 
 
 @kinds
@@ -181,7 +181,7 @@ def test_the_loader_may_go_first(path: Path, kind: str, throttle: Any) -> None:
             next(iterator)
             assert count_threads() > before
         del iterator
-        settle(before)
+        assert_settles(before)
 
 
 def test_threads_wait_between_full_epochs_and_no_longer(path: Path) -> None:
@@ -191,7 +191,7 @@ def test_threads_wait_between_full_epochs_and_no_longer(path: Path) -> None:
         assert numbers(loader) == EVERYTHING
         assert count_threads() == before + 2 + loader.stats()["io"]["readers"]
     del loader
-    settle(before)
+    assert_settles(before)
 
 
 @kinds
@@ -200,14 +200,18 @@ def test_threads_live_as_long_as_the_traceback_that_holds_the_iterator(
 ) -> None:
     loader = make_loader(kind, path)
     before = count_threads()
-    try:
+
+    def fail() -> None:
         iterator = begin(loader, 1)
-        raise RuntimeError
+        raise RuntimeError(str(iterator))
+
+    try:
+        fail()
     except RuntimeError as error:
-        del iterator
         kept = error
+    assert count_threads() > before
     del kept
-    settle(before)
+    assert_settles(before)
 
 
 @kinds
@@ -223,7 +227,7 @@ def test_ctrl_c_ends_the_wait_for_the_storage(path: Path, kind: str) -> None:
             while True:
                 numbers(loader)
         timer.join()
-        settle(before)
+        assert_settles(before)
     assert numbers(loader) == EVERYTHING
 
 

@@ -43,7 +43,7 @@ def load(path: Path, **options: Any) -> Image:
         return np.concatenate([batch[0].copy() for batch in loader])
 
 
-def same(got: Image, want: Image) -> None:
+def assert_same(got: Image, want: Image) -> None:
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
     np.testing.assert_array_equal(got, want)
 
@@ -76,12 +76,12 @@ def test_x1_from_x3_equals_numpy(tmp_path: Path, odd_x3: Image, resolution: Any)
             for x in odd_x3
         ]
     got = load(path, resolution=resolution)
-    same(got, np.array(want))
+    assert_same(got, np.array(want))
     np.testing.assert_array_equal(
         np.signbit(got), np.signbit(np.array(want)) | np.isnan(got) & np.signbit(got)
     )
-    same(load(path, resolution=3), odd_x3)
-    same(load(path), odd_x3)
+    assert_same(load(path, resolution=3), odd_x3)
+    assert_same(load(path), odd_x3)
 
 
 @pytest.mark.parametrize("resolution", [3, "x3"])
@@ -89,12 +89,12 @@ def test_x3_from_x1_equals_numpy(tmp_path: Path, odd_x3: Image, resolution: Any)
     x1 = np.ascontiguousarray(odd_x3[:, :, 1::3, 1::3])
     path = write(tmp_path / "ds", x1, named(list(ROLES)))
     want = [[reference.refine(p, r) for p, r in zip(x, ROLES.values(), strict=True)] for x in x1]
-    same(load(path, resolution=resolution), np.array(want))
+    assert_same(load(path, resolution=resolution), np.array(want))
     chain = (t.FlipEta(1.0), t.Scale(2.0), t.RollPhi(amount=15), t.Crop(360, 360))
     flipped = [reference.apply(np.array(x), chain, list(ROLES)) for x in want]
-    same(load(path, resolution=resolution, transforms=chain), np.array(flipped))
+    assert_same(load(path, resolution=resolution, transforms=chain), np.array(flipped))
     some = load(path, resolution=resolution, channels=("hcal", "d0"))
-    same(some, np.array(want)[:, [4, 1]])
+    assert_same(some, np.array(want)[:, [4, 1]])
 
 
 def test_sums_are_preserved(

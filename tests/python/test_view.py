@@ -227,7 +227,7 @@ def test_names_from_files_cannot_break_a_picture(tmp_path: Path) -> None:
     channels = tuple(Channel(name, "$_{") for name in names)
     data = write(tmp_path / "data", some_images(2, 4, 8, 8), channels)
     for figure in [*sample_figures(data, [0], range(4)), *whole(data)[1:3]]:
-        render(figure, "png", label="$x_{")
+        assert render(figure, "png", label="$x_{").startswith(b"\x89PNG")
 
 
 def test_all_empty_datasets_are_drawn(tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def numbers(batch: Any) -> Any:
     return np.asarray(batch["i"]).tolist()
 
 
+def outcome_of(iterator: Any) -> Any:
+    """The next batch's numbers, or the error in its place."""
+    try:
+        return numbers(next(iterator))
+    except Exception as error:
+        return error
+
+
 def epochs_of(
     make: Callable[[], Any], n_epochs: int = 2, most: int = 40, at_each: Callable[[], Any] = tuple
 ) -> Iterator[Any]:

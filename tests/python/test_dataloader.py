@@ -14,18 +14,21 @@ import e2eio
 torch: Any = pytest.importorskip("torch")
 
 
+from sampler_toys import (  # noqa: E402
+    BatchSampler,
+    DistributedSampler,
+    Eager,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from torch_toys import N, epochs_of, numbers, reseed, write_toy  # noqa: E402
 
-BatchSampler: Any = torch.utils.data.BatchSampler
 ConcatDataset: Any = torch.utils.data.ConcatDataset
-RandomSampler: Any = torch.utils.data.RandomSampler
-Sampler: Any = torch.utils.data.Sampler
 SequentialSampler: Any = torch.utils.data.SequentialSampler
 Subset: Any = torch.utils.data.Subset
-SubsetRandomSampler: Any = torch.utils.data.SubsetRandomSampler
-WeightedRandomSampler: Any = torch.utils.data.WeightedRandomSampler
 random_split: Any = torch.utils.data.random_split
-DistributedSampler: Any = torch.utils.data.distributed.DistributedSampler
 
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
@@ -68,16 +71,6 @@ class OnDemand(Sampler):  # type: ignore[misc]
     def __iter__(self) -> Iterator[int]:
         for _ in range(N):
             yield int(torch.randint(N, ()) + np.random.randint(N) + random.randrange(N)) % N
-
-
-class Eager(Sampler):  # type: ignore[misc]
-    """Draws when it is asked for an iterator, and not as a generator."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(N).tolist())
 
 
 class Growing:

@@ -1,17 +1,12 @@
-"""e2eio.DataLoader: torch's guards and messages, errors, waiting, and lifecycle."""
+"""e2eio.DataLoader: torch's guards and messages, and the functions that users give."""
 
 from __future__ import annotations
 
-import gc
-import os
 import pickle
 import random
-import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +14,7 @@ import numpy as np
 import pytest
 
 import e2eio
-from e2eio.errors import ConfigError, CorruptShardError, ForkError
-from e2eio.shards import open_shard
+from e2eio.errors import ConfigError
 
 torch: Any = pytest.importorskip("torch")
 
@@ -29,8 +23,6 @@ from torch_toys import N, global_states, numbers, reseed, write_toy  # noqa: E40
 
 Subset: Any = torch.utils.data.Subset
 get_worker_info: Any = torch.utils.data.get_worker_info
-DistributedSampler: Any = torch.utils.data.distributed.DistributedSampler
-
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 KINDS = pytest.mark.parametrize("kind", [e2eio.DataLoader, torch.utils.data.DataLoader])
 
@@ -38,18 +30,6 @@ KINDS = pytest.mark.parametrize("kind", [e2eio.DataLoader, torch.utils.data.Data
 @pytest.fixture(scope="module")
 def ds(tmp_path_factory: pytest.TempPathFactory) -> e2eio.Dataset:
     return write_toy(tmp_path_factory.mktemp("dataloader") / "ds")
-
-
-def n_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
-def outcome_of(iterator: Any) -> Any:
-    """The next batch's numbers, or the error in its place."""
-    try:
-        return numbers(next(iterator))
-    except Exception as error:
-        return error
 
 
 GUARDS: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -195,193 +175,6 @@ def test_worker_init_fn_leaves_this_process_alone(ds: e2eio.Dataset) -> None:
     assert get_worker_info() is None
 
 
-@WORKERS
-def test_errors_of_collate_fn_keep_their_type_and_say_which_samples(
-    ds: e2eio.Dataset, num_workers: int
-) -> None:
-    class OwnError(Exception):
-        code = 7
-
-    def collate(samples: list[Any]) -> Any:
-        if samples[0]["i"] == 4:
-            raise OwnError("no")
-        return [int(sample["i"]) for sample in samples]
-
-    iterator = iter(e2eio.DataLoader(ds, 2, num_workers=num_workers, collate_fn=collate))
-    assert [next(iterator), next(iterator)] == [[0, 1], [2, 3]]
-    with pytest.raises(OwnError) as caught:
-        next(iterator)
-    assert caught.value.code == 7
-    (note,) = vars(caught.value)["__notes__"]
-    assert note.startswith("in collate_fn of batch 2 of 2 samples: sample 4 (number 4 in ")
-    assert ".e2e" in note
-    assert next(iterator) == [6, 7]  # as torch's: an error takes the place of its batch
-
-
-def test_notes_give_numbers_in_dataset_and_shard(ds: e2eio.Dataset, tmp_path: Path) -> None:
-    def fail(samples: list[Any]) -> Any:
-        raise KeyError(samples[0]["i"])
-
-    def note_of(dataset: Any) -> str:
-        with pytest.raises(KeyError) as caught:
-            next(iter(e2eio.DataLoader(dataset, sampler=[len(dataset) - 1], collate_fn=fail)))
-        (note,) = vars(caught.value)["__notes__"]
-        return str(note).partition(": ")[2]
-
-    two = write_toy(tmp_path / "two", shard_samples=25)
-    numbered = e2eio.Dataset([*ds.readers, *two.readers])
-    last = len(two.readers[-1].record_sizes()) - 1
-    shard = f"(number {last} in {two.readers[-1].path})"
-    assert len(two.readers) > 1
-    assert note_of(two) == f"sample {N - 1} {shard}"
-    assert note_of(numbered) == f"sample {2 * N - 1} {shard}"
-    assert note_of(Subset(numbered, [3, 2 * N - 1])) == f"sample {2 * N - 1} {shard}"
-    joined = torch.utils.data.ConcatDataset([ds, two])
-    assert note_of(joined) == f"sample {N - 1} of dataset 1 {shard}"
-
-
-@WORKERS
-def test_bad_numbers_are_errors_in_their_place(ds: e2eio.Dataset, num_workers: int) -> None:
-    order: list[Any] = [[1], [N], [2], ["x"], [1.5], [3], []]
-    iterator = iter(e2eio.DataLoader(ds, batch_sampler=order, num_workers=num_workers))
-    assert numbers(next(iterator)) == [1]
-    with pytest.raises(IndexError, match=f"sample {N} of a dataset of {N}"):
-        next(iterator)
-    assert numbers(next(iterator)) == [2]
-    for _ in range(2):
-        with pytest.raises(TypeError):
-            next(iterator)
-    assert numbers(next(iterator)) == [3]
-    with pytest.raises(IndexError):
-        next(iterator)
-    for _ in range(3):
-        with pytest.raises(StopIteration):
-            next(iterator)
-    subset = e2eio.DataLoader(Subset(ds, [0, 1]), sampler=[2], num_workers=num_workers)
-    with pytest.raises(IndexError):
-        next(iter(subset))
-    beyond = e2eio.DataLoader(Subset(ds, [0, N]), 1)
-    iterator = iter(beyond)
-    assert numbers(next(iterator)) == [0]
-    with pytest.raises(IndexError):
-        next(iterator)
-
-
-@WORKERS
-def test_corrupt_records_are_errors_in_their_place(
-    ds: e2eio.Dataset, tmp_path: Path, num_workers: int
-) -> None:
-    broken = tmp_path / "broken.e2e"
-    shutil.copy(ds.readers[0].path, broken)
-    where = int(ds.readers[0].record_sizes()[:10].sum()) + 200
-    content = bytearray(broken.read_bytes())
-    content[where] ^= 255
-    broken.write_bytes(content)
-    iterator = iter(e2eio.DataLoader(e2eio.Dataset(broken), 4, num_workers=num_workers))
-    outcomes = [outcome_of(iterator) for _ in range(-(-N // 4) + 1)]
-    (at,) = [i for i, each in enumerate(outcomes) if isinstance(each, CorruptShardError)]
-    assert outcomes[at].path == str(broken)
-    assert outcomes[at].sample // 4 == at
-    assert isinstance(outcomes.pop(), StopIteration)
-    assert [each[0] for each in outcomes[:at] + outcomes[at + 1 :]] == [
-        first for first in range(0, N, 4) if first != 4 * at
-    ]
-
-
-@WORKERS
-def test_a_sampler_that_raises_is_heard_and_gone_on_with(
-    ds: e2eio.Dataset, num_workers: int
-) -> None:
-    class Stumbling:
-        def __iter__(self) -> Stumbling:
-            self.n = -1
-            return self
-
-        def __next__(self) -> list[int]:
-            self.n += 1
-            if self.n == 6:
-                raise OSError("once")
-            return [self.n]
-
-    def outcomes(kind: Any) -> list[Any]:
-        iterator = iter(kind(ds, batch_sampler=Stumbling(), num_workers=num_workers))
-        return [str(outcome_of(iterator)) for _ in range(9)]
-
-    assert "once" in outcomes(e2eio.DataLoader)
-    assert outcomes(e2eio.DataLoader) == outcomes(torch.utils.data.DataLoader)
-
-
-def slow(ds: e2eio.Dataset, seek_s: float) -> e2eio.Dataset:
-    return e2eio.Dataset(open_shard(ds.readers[0].path, throttle=(0, seek_s)))
-
-
-@WORKERS
-def test_timeout_is_torchs_error_and_loses_nothing(ds: e2eio.Dataset, num_workers: int) -> None:
-    options: dict[str, Any] = {"num_workers": num_workers, "timeout": 0.05}
-    loader = e2eio.DataLoader(slow(ds, 0.3), 2, sampler=[5, 50, 6], **options)
-    iterator = iter(loader)
-    with pytest.raises(RuntimeError, match=r"DataLoader timed out after 0.05 seconds"):
-        next(iterator)
-    outcomes: list[Any] = []
-    while not (outcomes and isinstance(outcomes[-1], StopIteration)):
-        outcomes.append(outcome_of(iterator))
-    assert [each for each in outcomes if isinstance(each, list)] == [[5, 50], [6]]
-
-
-def test_a_batch_that_takes_very_long_is_warned_about_once(
-    ds: e2eio.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("e2eio.batches.delivery.SLOW_BATCH_S", 0.01)
-    with pytest.warns(UserWarning, match="timeout= to e2eio.DataLoader") as caught:
-        for _ in e2eio.DataLoader(slow(ds, 0.3), 31):
-            pass
-    (warned,) = caught
-    assert warned.filename == __file__
-
-
-def test_interrupted_waits_lose_nothing(ds: e2eio.Dataset) -> None:
-    iterator = iter(e2eio.DataLoader(slow(ds, 0.7), 1, sampler=[3, 4], num_workers=1))
-    with pytest.raises(KeyboardInterrupt):
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-        next(iterator)
-    assert [numbers(batch) for batch in iterator] == [[3], [4]]
-
-
-@WORKERS
-def test_several_iterators_and_breaks(ds: e2eio.Dataset, num_workers: int) -> None:
-    loader = e2eio.DataLoader(ds, 8, num_workers=num_workers)
-    for left, right in zip(loader, loader, strict=True):
-        assert numbers(left) == numbers(right)
-    for batch in loader:
-        assert numbers(batch)[0] == 0
-        break
-    assert sum(len(batch["i"]) for batch in loader) == N
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-@WORKERS
-def test_threads_end_with_the_iterator(ds: e2eio.Dataset, num_workers: int) -> None:
-    gc.collect()
-    before = n_threads()
-    loader = e2eio.DataLoader(ds, 4, num_workers=num_workers)
-    assert n_threads() == before
-    for end in ("drop", "finish"):
-        iterator = iter(loader)
-        next(iterator)
-        assert n_threads() > before
-        if end == "finish":
-            assert len(list(iterator)) == len(loader) - 1
-            assert n_threads() <= before
-        del iterator
-        assert n_threads() <= before, end
-    kept = e2eio.DataLoader(ds, 4, num_workers=2, persistent_workers=True)
-    list(kept)
-    assert n_threads() > before
-    list(kept)
-    del kept
-    assert n_threads() <= before
-
-
 def test_pickles_as_it_was_made(ds: e2eio.Dataset) -> None:
     loader = e2eio.DataLoader(
         Subset(ds, range(0, N, 2)), 8, sampler=[3, 1], num_workers=1, channels=("b",)
@@ -402,62 +195,6 @@ def test_pin_memory_without_an_accelerator(ds: e2eio.Dataset) -> None:
     with pytest.warns(UserWarning, match="no accelerator is found"):
         batch = next(iter(e2eio.DataLoader(ds, 4, pin_memory=True)))
     assert numbers(batch) == [0, 1, 2, 3]
-
-
-FORKED = """
-    import os, sys, tempfile, warnings
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import e2eio, torch
-    from e2eio.errors import ForkError
-
-    ds = e2eio.Dataset(sys.argv[1])
-    for options in ({}, {"num_workers": 2, "persistent_workers": True}):
-        loader = e2eio.DataLoader(ds, 8, **options)
-        iterator = iter(loader)
-        next(iterator)
-        child = os.fork()
-        if child == 0:
-            try:
-                next(iterator)
-            except ForkError as error:
-                assert "call iter() on the DataLoader in the child" in str(error)
-            else:
-                os._exit(1)
-            assert sum(len(batch["i"]) for batch in loader) == len(ds)
-            del iterator, loader
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        assert len(list(iterator)) == len(loader) - 1
-
-    class Outer(torch.utils.data.Dataset):
-        def __init__(self, loader):
-            self.loader = loader
-        def __len__(self):
-            return 4
-        def __getitem__(self, index):
-            return sum(int(batch["i"].sum()) for batch in self.loader)
-
-    total = sum(range(len(ds)))
-    inner = e2eio.DataLoader(ds, 8)
-    list(inner)
-    outer = torch.utils.data.DataLoader(
-        Outer(inner), num_workers=1, multiprocessing_context="fork"
-    )
-    assert [int(each) for each in outer] == [total] * 4
-    print("done")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_forked_children_begin_anew(ds: e2eio.Dataset) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FORKED), str(Path(ds.readers[0].path).parent)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == "done\n", done.stderr
-    assert ForkError.__name__ == "ForkError"
 
 
 def test_bad_options_are_said_at_once(ds: e2eio.Dataset) -> None:

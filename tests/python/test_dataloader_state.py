@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import warnings
@@ -17,14 +16,8 @@ from e2eio.errors import StateError
 torch: Any = pytest.importorskip("torch")
 
 
+from sampler_toys import CASES, DistributedSampler, Foreign, Stately, made, sharing  # noqa: E402
 from torch_toys import N, numbers, reseed, write_toy  # noqa: E402
-
-BatchSampler: Any = torch.utils.data.BatchSampler
-RandomSampler: Any = torch.utils.data.RandomSampler
-Sampler: Any = torch.utils.data.Sampler
-SubsetRandomSampler: Any = torch.utils.data.SubsetRandomSampler
-WeightedRandomSampler: Any = torch.utils.data.WeightedRandomSampler
-DistributedSampler: Any = torch.utils.data.distributed.DistributedSampler
 
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
@@ -32,78 +25,6 @@ WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.fixture(scope="module")
 def ds(tmp_path_factory: pytest.TempPathFactory) -> e2eio.Dataset:
     return write_toy(tmp_path_factory.mktemp("dataloader") / "ds")
-
-
-class Eager(Sampler):  # type: ignore[misc]
-    """Nothing is known about it; draws from torch's global random numbers."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(N).tolist())
-
-
-class Uneven(Eager):
-    """A batch sampler of that kind."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def __iter__(self) -> Iterator[Any]:
-        order = torch.randperm(N).tolist()
-        for begin in range(0, N, 8):
-            yield order[begin : begin + 8 - begin // 16]
-
-
-Make = Callable[[Any, Any], dict[str, Any]]
-
-CASES: dict[str, Make] = {
-    "sequential": lambda ds, g: {"batch_size": 8},
-    "shuffle": lambda ds, g: {"batch_size": 8, "shuffle": True},
-    "generator": lambda ds, g: {"batch_size": 8, "shuffle": True, "generator": g},
-    "sampler_generator": lambda ds, g: {"batch_size": 8, "sampler": RandomSampler(ds, generator=g)},
-    "replacement": lambda ds, g: {
-        "batch_size": 8,
-        "sampler": RandomSampler(ds, replacement=True, num_samples=70, generator=g),
-    },
-    "replacement_global": lambda ds, g: {
-        "batch_size": 8,
-        "sampler": RandomSampler(ds, replacement=True, num_samples=70),
-    },
-    "subset": lambda ds, g: {"batch_size": 8, "sampler": SubsetRandomSampler(range(50))},
-    "weighted": lambda ds, g: {
-        "batch_size": 8,
-        "drop_last": True,
-        "sampler": WeightedRandomSampler([1.0] * N, 60, generator=g),
-    },
-    "distributed": lambda ds, g: {
-        "batch_size": 3,
-        "sampler": DistributedSampler(ds, num_replicas=2, rank=0),
-    },
-    "batch_sampler": lambda ds, g: {"batch_sampler": BatchSampler(RandomSampler(ds), 8, False)},
-    "eager": lambda ds, g: {"batch_size": 8, "sampler": Eager()},
-    "uneven": lambda ds, g: {"batch_sampler": Uneven()},
-    "no_batches": lambda ds, g: {"batch_size": None, "sampler": SubsetRandomSampler(range(9))},
-}
-
-
-class Foreign(torch.utils.data.Dataset):  # type: ignore[misc]
-    """Left to torch."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, index: int) -> Any:
-        return {"i": index}
-
-
-def made(dataset: Any, case: str, seed: int, **options: Any) -> e2eio.DataLoader:
-    generator = torch.Generator().manual_seed(seed)
-    torch.empty(3).random_(generator=generator)
-    if seed % 2:
-        generator.manual_seed(seed)  # and nothing drawn since
-    return e2eio.DataLoader(dataset, **CASES[case](dataset, generator), **options)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -197,29 +118,6 @@ def test_ends_of_epochs_are_torchdatas(ds: e2eio.Dataset, num_workers: int) -> N
     assert ends(stateful, Foreign(), 0) == ours
 
 
-class Stately(Sampler):  # type: ignore[misc]
-    """Continues where it was, and counts its epochs."""
-
-    def __init__(self) -> None:
-        self.epoch_number = self.at = 0
-
-    def __len__(self) -> int:
-        return N
-
-    def __iter__(self) -> Iterator[int]:
-        while self.at < N:
-            self.at += 1
-            yield (self.at * 7 + self.epoch_number) % N
-        self.at = 0
-        self.epoch_number += 1
-
-    def state_dict(self) -> dict[str, int]:
-        return {"at": self.at, "epoch_number": self.epoch_number}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.at, self.epoch_number = state["at"], state["epoch_number"]
-
-
 @WORKERS
 @pytest.mark.parametrize("every", [1, 3])
 def test_samplers_with_a_state_are_asked_for_it(
@@ -304,100 +202,6 @@ def test_errors_count_as_batches(ds: e2eio.Dataset) -> None:
     assert [numbers(batch) for batch in again] == [[2], [3]]
 
 
-def test_states_of_others_are_refused(ds: e2eio.Dataset) -> None:
-    loader = e2eio.DataLoader(ds, 8)
-    state = loader.state_dict()
-    for other in (e2eio.DataLoader(ds, 9), e2eio.DataLoader(Foreign(), 8)):
-        with pytest.raises(StateError, match="state of another loader"):
-            other.load_state_dict(state)
-    damaged: Any
-    for damaged in ({"version": 99, "begin": {}}, {"a": 1}, [1], "state"):
-        with pytest.raises(StateError, match="not a state"):
-            loader.load_state_dict(damaged)
-
-
-Ordered = Callable[[Any], e2eio.DataLoader]
-
-
-def split(ds: Any, seed: int) -> Any:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.utils.data.random_split(ds, [40, N - 40], generator=generator)[0]
-
-
-def sharing(n: int = 2, rank: int = 0, **options: Any) -> Ordered:
-    return lambda ds: e2eio.DataLoader(
-        ds, 4, sampler=DistributedSampler(ds, num_replicas=n, rank=rank, **options)
-    )
-
-
-def generator() -> Any:
-    return torch.Generator().manual_seed(1)
-
-
-OTHERS: dict[str, tuple[Ordered, Ordered, str]] = {
-    "shuffle": (
-        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True),
-        lambda ds: e2eio.DataLoader(ds, 4),
-        "sampler type is 'RandomSampler' in the state and 'SequentialSampler' here",
-    ),
-    "split": (
-        lambda ds: e2eio.DataLoader(split(ds, 1), 4),
-        lambda ds: e2eio.DataLoader(split(ds, 2), 4),
-        "samples is",
-    ),
-    "drop_last": (
-        lambda ds: e2eio.DataLoader(ds, 4, drop_last=True),
-        lambda ds: e2eio.DataLoader(ds, 4),
-        "drop_last is True in the state and False here",
-    ),
-    "batch_sampler": (
-        lambda ds: e2eio.DataLoader(ds, batch_sampler=BatchSampler(RandomSampler(ds), 4, False)),
-        lambda ds: e2eio.DataLoader(ds, batch_sampler=BatchSampler(RandomSampler(ds), 5, False)),
-        "batch_size is 4 in the state and 5 here",
-    ),
-    "world": (sharing(2), sharing(3), "sampler.num_replicas is 2 in the state and 3 here"),
-    "seed": (sharing(seed=1), sharing(seed=2), "sampler.seed"),
-    "order": (sharing(shuffle=False), sharing(), "sampler.shuffle"),
-    "padding": (sharing(drop_last=True), sharing(), "sampler.drop_last"),
-    "replacement": (
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=RandomSampler(ds, True, 61)),
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=RandomSampler(ds, True, 60)),
-        "sampler.num_samples",
-    ),
-    "indices": (
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=SubsetRandomSampler(range(40))),
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=SubsetRandomSampler(range(1, 41))),
-        "sampler.indices",
-    ),
-    "weights": (
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=WeightedRandomSampler([1.0, 2.0], 40)),
-        lambda ds: e2eio.DataLoader(ds, 4, sampler=WeightedRandomSampler([2.0, 1.0], 40)),
-        "sampler.weights",
-    ),
-    "list": (
-        lambda ds: e2eio.DataLoader(ds, batch_sampler=[[1, 2], [3]]),
-        lambda ds: e2eio.DataLoader(ds, batch_sampler=[[1, 2], [4]]),
-        "sampler content",
-    ),
-    "generator": (
-        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True, generator=generator()),
-        lambda ds: e2eio.DataLoader(ds, 4, shuffle=True),
-        r"begins with \['generators'\]",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", OTHERS)
-def test_states_of_other_orders_are_refused_both_ways(ds: e2eio.Dataset, what: str) -> None:
-    one, another, said = OTHERS[what]
-    state = one(ds).state_dict()
-    one(ds).load_state_dict(json.loads(json.dumps(state)))
-    with pytest.raises(StateError, match=said):
-        another(ds).load_state_dict(state)
-    with pytest.raises(StateError):
-        one(ds).load_state_dict(another(ds).state_dict())
-
-
 def test_all_ranks_go_on_from_the_state_of_one(ds: e2eio.Dataset) -> None:
     loaders = [sharing(2, rank, seed=5)(ds) for rank in range(2)]
     iterators = [iter(loader) for loader in loaders]
@@ -436,72 +240,6 @@ def test_a_listed_range_is_the_range(ds: e2eio.Dataset) -> None:
     listed = e2eio.DataLoader(torch.utils.data.Subset(ds, list(range(N))), 4)
     listed.load_state_dict(loader.state_dict())
     assert [numbers(batch) for batch in listed] == [numbers(batch) for batch in iterator]
-
-
-VALUES: tuple[Any, ...] = (None, -1, 2**70, 1.5, "x", True, [], {}, [1], {"a": 1}, [{"seed": "x"}])
-
-
-def damaged_states(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each entry missing, and of other types and values, also inside of `begin`."""
-    for keys in ((), ("begin",), ("begin", "generators", 0), ("begin", "global"), ("sampler",)):
-        try:
-            inner: Any = state
-            for key in keys:
-                inner = inner[key]
-        except KeyError:
-            continue
-        for name in inner:
-            for value in (..., *VALUES):
-                damaged = copy.deepcopy(state)
-                inside: Any = damaged
-                for key in keys:
-                    inside = inside[key]
-                if value is ...:
-                    del inside[name]
-                else:
-                    inside[name] = value
-                yield damaged
-
-
-@pytest.mark.parametrize("case", ["shuffle", "generator", "distributed", "eager", "stately"])
-def test_damaged_states_are_refused(ds: e2eio.Dataset, case: str) -> None:
-    def make() -> e2eio.DataLoader:
-        return (
-            e2eio.DataLoader(ds, 8, sampler=Stately()) if case == "stately" else made(ds, case, 6)
-        )
-
-    loader = make()
-    iterator = iter(loader)
-    next(iterator), next(iterator)
-    n_refused = 0
-    for damaged in damaged_states(json.loads(json.dumps(loader.state_dict()))):
-        again = make()
-        try:
-            again.load_state_dict(damaged)
-            for _ in zip(range(3), again):  # noqa: B905
-                pass
-        except StateError:
-            n_refused += 1
-    assert n_refused > 100
-    state = loader.state_dict()
-    for name, value in (("_num_yielded", -1), ("_num_yielded", "2"), ("base_seed", -1)):
-        with pytest.raises(StateError, match=f"damaged state: {name} is"):
-            loader.load_state_dict({**state, name: value})
-    if case != "stately":  # whoever has a state counts for itself
-        with pytest.raises(StateError, match="1000"):
-            loader.load_state_dict({**state, "_num_yielded": 1000})
-            list(loader)
-
-
-def test_a_refused_state_leaves_the_loader_as_it_was(ds: e2eio.Dataset) -> None:
-    loader = sharing(2)(ds)
-    iterator = iter(loader)
-    next(iterator)
-    state = loader.state_dict()
-    with pytest.raises(StateError):
-        loader.load_state_dict({**state, "begin": {"epoch": -3}})
-    assert loader.sampler.epoch == 0
-    assert loader.state_dict() == state
 
 
 def drawing(samples: list[Any]) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from e2eio.errors import ConfigError, ShardIOError
 from e2eio.remote import cache as cache_module
 from faulty_server import FaultyServer
 from made_dataset import make
+from remote_toys import served
 
 N = 3000
 
@@ -38,13 +37,8 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(top: Path) -> Iterator[FaultyServer]:
-    with FaultyServer(top) as running:
+    with served(top) as running:
         yield running
-    end = time.monotonic() + 120
-    while [each.name for each in threading.enumerate() if each.name.startswith("e2eio")]:
-        gc.collect()
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def numbers(dataset: Any, **options: Any) -> list[int]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +26,7 @@ from e2eio.importers.files import first_bytes, open_binary
 from e2eio.shards import shard_paths
 from faulty_server import FAULTS, FaultyServer
 from made_dataset import make
+from remote_toys import served
 
 N = 150
 
@@ -37,17 +35,8 @@ N = 150
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
     monkeypatch.setenv("E2EIO_REMOTE_BACKOFF", "0.01")
     (tmp_path / "served").mkdir()
-    with FaultyServer(tmp_path / "served") as running:
+    with served(tmp_path / "served") as running:
         yield running
-    until_no_thread()
-
-
-def until_no_thread() -> None:
-    end = time.monotonic() + 120
-    while names := [each.name for each in threading.enumerate() if each.name.startswith("e2eio")]:
-        gc.collect()
-        assert time.monotonic() < end, names
-        time.sleep(0.01)
 
 
 def test_a_stream_reads_what_a_file_has(server: FaultyServer) -> None:

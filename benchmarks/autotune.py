@@ -10,18 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import e2eio
 from e2eio.sim import ToyJets
-from harness.environment import Environment, describe
+from harness.command import make_parser, work_folder
+from harness.environment import count_cores, describe
 from harness.progress import tell
+from harness.results import BenchmarkReport, write_json
 
 __all__ = ["Options", "Report", "Row", "main", "measure", "parse", "print_report"]
 
@@ -79,13 +79,10 @@ class Ratio:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, object]
     format: str = "e2eio-autotune"
-    version: int = 1
     rows: list[Row] = dataclasses.field(default_factory=list)
     ratios: list[Ratio] = dataclasses.field(default_factory=list)
 
@@ -169,12 +166,7 @@ def print_report(report: Report) -> None:
 
 def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, bool]:
     """Read the command line: options, file for the results, and whether to check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--jets", type=int, metavar="N", help="toy jets (default: 2048; --quick: 512)")
     add("--resolution", type=int, choices=(1, 3), default=1, help="pixels per crystal (default: 1)")
@@ -196,7 +188,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
     for name in ("jets", "batch_size", "rounds"):
         if getattr(told, name) is not None and getattr(told, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: expected 1 or more")
-    most = int(str(describe()["cores"])) + 2
+    most = count_cores() + 2
     quick = sorted({1, min(2, most), most})
     options = Options(
         jets=told.jets or (512 if told.quick else 2048),
@@ -216,8 +208,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit code."""
     options, out, check = parse(arguments)
-    with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
-        path = Path(folder) / "jets"
+    with work_folder(None) as folder:
+        path = folder / "jets"
         tell(f"writing {options.jets} toy jets")
         jets = ToyJets(resolution=options.resolution)
         with e2eio.write(path, jets.schema) as writer:
@@ -227,8 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     tell("")
     print_report(report)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_json(out, dataclasses.asdict(report))
         print(f"written: {out}")
     return 1 if check and any(ratio.median < TARGET for ratio in report.ratios) else 0
 

@@ -7,10 +7,8 @@ The consumer does nothing with a batch.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import tempfile
@@ -26,7 +24,9 @@ import e2eio
 from e2eio import _core
 from e2eio.shards import open_shard, shard_paths
 from e2eio.sim import ToyJets
+from harness.command import fail, make_parser
 from harness.environment import describe
+from harness.results import write_json
 
 __all__ = ["Row", "main", "measure"]
 
@@ -141,12 +141,7 @@ def _dataset(data: Path | None, work: Path | None, n_jets: int) -> Iterator[list
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--data", type=Path, metavar="PATH", help="a dataset or shard (default: toy jets)")
     add("--work", type=Path, metavar="DIR", help="where toy jets are written (default: here)")
@@ -163,8 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             readers = [open_shard(path, throttle=slow if any(slow) else None) for path in paths]
             storage, rows = measure(readers, told.rounds, told.threads, told.mb_per_s)
     except (e2eio.E2eioError, OSError) as error:
-        print(f"cold_read: {error}", file=sys.stderr)
-        return 1
+        return fail("cold_read", error)
     _print(storage, rows)
     if told.json:
         report = {
@@ -172,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
             "storage_bytes_per_s": storage,
             "rows": [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows],
         }
-        told.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(told.json, report)
     return 0
 
 

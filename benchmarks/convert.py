@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
-import os
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -27,9 +24,11 @@ from typing import Any
 import numpy as np
 
 import e2eio
+from harness.command import make_parser, work_folder
 from harness.data import CHUNK, ToySource
-from harness.environment import Environment, describe
+from harness.environment import count_cores, describe
 from harness.progress import tell
+from harness.results import BenchmarkReport, save_result
 from sources.formats import FORMATS
 
 __all__ = ["Report", "Row", "main", "run"]
@@ -69,13 +68,10 @@ class Row:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, Any]
     format: str = "e2eio-convert"
-    version: int = 1
     rows: list[Row] = dataclasses.field(default_factory=list)
 
 
@@ -268,14 +264,9 @@ def least_of(row: Row) -> float:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = count_cores()
     add("--formats", metavar="NAMES", default=",".join(FORMATS), help="of: " + ", ".join(FORMATS))
     add("--jets", type=int, default=8192, metavar="N", help="in all (default: 8192)")
     add("--rounds", type=int, default=5, metavar="N", help="interleaved rounds (default: 5)")
@@ -299,16 +290,11 @@ def main(arguments: list[str] | None = None) -> int:
     formats = tuple(told.formats.split(","))
     jets, rounds = (512, 2) if told.quick else (told.jets, told.rounds)
     options = Options(formats, jets, rounds, told.processes)
-    with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
-        report = run(options, told.work or Path(folder))
+    with work_folder(told.work) as folder:
+        report = run(options, folder)
     tell("")
     print_report(report)
-    results = Path(__file__).resolve().parent / "results"
-    out = told.out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-convert"
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "convert.json"
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    print(f"written: {save_result('convert', dataclasses.asdict(report), told.out)}")
     measured = [row for row in report.rows if not row.unavailable]
     missed = [row for row in measured if statistics.median(row.ratios) < least_of(row)]
     return 1 if told.check and missed else 0

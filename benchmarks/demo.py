@@ -11,6 +11,7 @@ import numpy as np
 
 import e2eio
 from e2eio.sim import toy_jets
+from harness.command import fail
 from harness.contender import ContenderError
 from harness.data import DataError, ParquetJets, write_parquet
 from io_speed import parse, print_report, run, save
@@ -43,8 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = dataclasses.replace(parse(["--quick"])[0], data=source)
         report = run(options)
     except (ContenderError, DataError, e2eio.E2eioError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return fail("demo", error)
     print_report(report)
     files = ", ".join(str(file) for file in save(report, folder))
     print(f"The dataset is in {folder / 'dataset'}; numbers and picture: {files}")

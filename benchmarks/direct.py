@@ -6,13 +6,13 @@ a cache that is complete, with the time to the first batch of each; conversion i
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import e2eio
+from harness.command import make_parser
 
 __all__ = ["main"]
 
@@ -43,11 +43,7 @@ def _open(paths: list[str], options: dict[str, Any]) -> tuple[e2eio.Loader, floa
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("sources", nargs="+", help="files that e2eio convert reads")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--shuffle", action="store_true")

@@ -15,13 +15,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -37,10 +33,12 @@ from gpu import timing
 from gpu.feeds import FIELDS, Feed, FeedError, check_feed, e2eio_feeds, loader_of
 from gpu.network import ResNet15
 from gpu.peers import PEERS, RawJets, check_peer, dali_of_nothing
-from gpu.report import Figure, Report, Row, figure_of, print_report
+from gpu.report import Report, Row, figure_of, print_report
+from harness.command import fail, make_parser, work_folder
 from harness.data import DataError, ToySource, derive, derive_shards
-from harness.environment import describe
+from harness.environment import count_cores, describe
 from harness.progress import tell
+from harness.results import Figure, save_result
 
 __all__ = ["main", "run"]
 
@@ -82,7 +80,7 @@ def run(options: Options, work: Path) -> Report:
         A feed delivers wrong jets.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    report = Report(describe(), _describe_device(device), dataclasses.asdict(options))
+    report = Report(describe(), dataclasses.asdict(options), device=_describe_device(device))
     for resolution in options.resolutions:
         folder = work / f"x{resolution}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -340,17 +338,11 @@ def _train(
 
 def parse(arguments: list[str] | None = None) -> tuple[Options, argparse.Namespace]:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     add("--resolution", type=int, choices=(1, 3), help="only x1 or only x3")
     add("--rounds", type=int, default=7, metavar="N", help="interleaved rounds (default: 7)")
-    add("--threads", type=int, default=cores or 1, metavar="N", help="or workers, of each (all)")
+    add("--threads", type=int, default=count_cores(), metavar="N", help="or workers, of each (all)")
     add("--quick", action="store_true", help="few jets and short rounds")
     add("--work", type=Path, metavar="DIR", help="keep the derived files here")
     add("--out", type=Path, metavar="DIR", help="where gpu_feed.json goes")
@@ -376,20 +368,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit code."""
     options, told = parse(arguments)
     try:
-        with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
-            report = run(options, told.work or Path(folder))
+        with work_folder(told.work) as folder:
+            report = run(options, folder)
     except (DataError, FeedError) as error:
-        tell("")
-        print(f"gpu_feed: {error}", file=sys.stderr)
-        return 1
+        return fail("gpu_feed", error)
     tell("")
     print_report(report)
-    results = Path(__file__).resolve().parent / "results"
-    out = told.out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-gpu_feed"
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "gpu_feed.json"
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    print(f"written: {save_result('gpu_feed', dataclasses.asdict(report), told.out)}")
     missed = [figure for figure in report.figures if figure.reached is False]
     return 1 if told.check and missed else 0
 

@@ -8,7 +8,6 @@ by compiler. Valgrind knows no AVX-512: the sets scalar and avx2 are counted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -19,6 +18,8 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.command import make_parser
 
 __all__ = ["Count", "compare", "main", "read_callgrind"]
 
@@ -87,12 +88,7 @@ def compare(name: str, count: Count, figure: Count) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Count, print, and compare or update; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--update", action="store_true", help="write the figures instead")
     told = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:

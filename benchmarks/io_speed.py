@@ -10,19 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from contenders import CONTENDERS
+from harness.command import fail, make_parser
 from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, JetSource, ParquetJets, ToySource, derive
-from harness.environment import Environment, describe
+from harness.environment import describe
 from harness.picture import draw
 from harness.progress import tell
 from harness.report import (
@@ -37,6 +36,7 @@ from harness.report import (
     summarise,
     weigh,
 )
+from harness.results import BenchmarkReport, save_result
 from harness.rounds import measure
 
 __all__ = ["Options", "Report", "main", "parse", "print_report", "run", "save"]
@@ -68,13 +68,10 @@ class Options:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, object]
     format: str = "e2eio-io-speed"
-    version: int = 1
     data: list[str] = dataclasses.field(default_factory=list)
     rows: list[Row] = dataclasses.field(default_factory=list)
     ratios: list[Ratio] = dataclasses.field(default_factory=list)
@@ -142,11 +139,10 @@ def print_report(report: Report) -> None:
     print(f"\n{report.verdict}")
 
 
-def save(report: Report, folder: Path) -> list[Path]:
+def save(report: Report, folder: Path | None = None) -> list[Path]:
     """Write io_speed.json and, with matplotlib, io_speed.png; return the files written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    json_path, png_path = folder / "io_speed.json", folder / "io_speed.png"
-    json_path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
+    json_path = save_result("io_speed", dataclasses.asdict(report), folder)
+    png_path = json_path.with_suffix(".png")
     machine = report.environment
     batches = f"batches of {report.options['batch_size']}"
     title = f"{machine['cpu']}, {machine['cores']} cores; {batches}; {str(machine['date'])[:10]}"
@@ -186,12 +182,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add(
         "--data",
@@ -250,12 +241,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = run(options)
     except (ContenderError, DataError) as error:
-        tell("")
-        print(f"io_speed: {error}", file=sys.stderr)
-        return 1
+        return fail("io_speed", error)
     print_report(report)
-    results = Path(__file__).resolve().parent / "results"
-    files = save(report, out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-io_speed")
+    files = save(report, out)
     print(f"written: {', '.join(str(file) for file in files)}")
     failed = [item for item in report.checks if not item.passed]
     if check:

@@ -7,18 +7,18 @@ those of the reference clock, which ticks at a constant rate.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.environment import Environment, describe
+from harness.command import fail, make_parser
+from harness.environment import describe
+from harness.results import BenchmarkReport, save_result
 
 __all__ = ["KernelRow", "Report", "condense", "main"]
 
@@ -53,15 +53,12 @@ class KernelRow:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, object]
-    compiler: str
-    caches: list[dict[str, object]]
     format: str = "e2eio-kernel-speed"
-    version: int = 1
+    compiler: str = ""
+    caches: list[dict[str, object]] = dataclasses.field(default_factory=list)
     rows: list[KernelRow] = dataclasses.field(default_factory=list)
 
 
@@ -110,12 +107,7 @@ def condense(runs: Iterable[Mapping[str, object]]) -> list[KernelRow]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build, measure, print and write; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--quick", action="store_true", help="few and short repetitions")
     parser.add_argument("--filter", default=".", metavar="REGEX", help="of kernel/input/set")
     parser.add_argument(
@@ -129,18 +121,13 @@ def main(arguments: list[str] | None = None) -> int:
         _build()
         measured = _measure(told.quick, told.filter)
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"kernel_speed: {error}", file=sys.stderr)
-        return 1
+        return fail("kernel_speed", error)
     compiler = PROGRAM.with_name("compiler.txt").read_text(encoding="utf-8").strip()
     options = {"quick": told.quick, "filter": told.filter}
-    report = Report(describe(), options, compiler, measured.caches)
+    report = Report(describe(), options, compiler=compiler, caches=measured.caches)
     report.rows = condense(measured.runs)
     _print(report.rows)
-    stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    folder = told.out or ROOT / "benchmarks" / "results" / f"{stamp}-kernel_speed"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "kernel_speed.json"
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
+    path = save_result("kernel_speed", dataclasses.asdict(report), told.out)
     print(f"written: {path}")
     return 0
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import e2eio
 from e2eio.shards import open_shard, shard_paths
+from harness.command import make_parser, work_folder
 from harness.data import ToySource, derive_shards
-from harness.environment import Environment, describe
+from harness.environment import describe
 from harness.memory import time_first_batches
 from harness.progress import tell
+from harness.results import BenchmarkReport, save_result
 
 __all__ = ["Report", "Times", "main", "run"]
 
@@ -100,13 +100,10 @@ class Times:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, Any]
     format: str = "e2eio-lifecycle"
-    version: int = 1
     figures: list[Times] = dataclasses.field(default_factory=list)
 
 
@@ -266,22 +263,17 @@ def print_report(report: Report) -> None:
         print(f"{outcome} {each.name:62}{row}  {target}{each.note}")
 
 
-def as_json(report: Report) -> str:
+def as_dict(report: Report) -> dict[str, Any]:
     """Return the report with the summaries of its figures."""
     content = dataclasses.asdict(report)
     for figure, each in zip(content["figures"], report.figures, strict=True):
         figure.update(p50=each.p50, p99=each.p99, reached=each.reached)
-    return json.dumps(content, indent=1) + "\n"
+    return content
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--quick", action="store_true", help="few repetitions")
     add("--work", type=Path, metavar="DIR", help="keep the jets here")
@@ -296,18 +288,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = Options(drops=1000, torch_drops=50, ends=5, interrupts=20, jets=1024)
     if told.quick:
         options = Options(drops=20, torch_drops=2, ends=1, interrupts=2, jets=256)
-    with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
-        work = told.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
-        report = run(options, work)
+    with work_folder(told.work) as folder:
+        report = run(options, folder)
     tell("")
     print_report(report)
-    results = Path(__file__).resolve().parent / "results"
-    out = told.out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-lifecycle"
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "lifecycle.json"
-    path.write_text(as_json(report), encoding="utf-8")
-    print(f"written: {path}")
+    print(f"written: {save_result('lifecycle', as_dict(report), told.out)}")
     missed = [figure for figure in report.figures if figure.reached is False]
     return 1 if told.check and missed else 0
 

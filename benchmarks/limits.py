@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import open_speed
+from harness.command import fail, make_parser, work_folder
 from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, ToySource, derive_shards
-from harness.environment import Environment, describe
+from harness.environment import describe
 from harness.memory import grow_over_epochs, time_first_batches
 from harness.progress import tell
 from harness.report import Ratio, Row, compare, print_table, summarise
+from harness.results import BenchmarkReport, Figure, describe_figure, save_result
 from harness.rounds import measure
 from harness.sizes import weigh_formats
 from large_shard import write_empty_samples  # beside the tests; open_speed says where
 
-__all__ = ["Figure", "Report", "main", "run"]
+__all__ = ["Report", "main", "run"]
 
 EXAMPLES = """\
 examples:
@@ -43,19 +40,6 @@ examples:
 PARTS = ("x1", "x3", "start", "sizes", "open")
 DENSE = ["e2eio_dense", "clear_memset", "clear_nontemporal"]
 VARIANTS = ["e2eio_unverified", "e2eio_one_thread", "e2eio_wire"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure: `spread` is [min, max] over the rounds where there are several."""
-
-    name: str
-    value: float | None
-    unit: str
-    target: str
-    reached: bool | None
-    spread: list[float] = dataclasses.field(default_factory=list)
-    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,13 +56,10 @@ class Options:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    options: dict[str, Any]
     format: str = "e2eio-limits"
-    version: int = 1
     rows: list[Row] = dataclasses.field(default_factory=list)
     ratios: list[Ratio] = dataclasses.field(default_factory=list)
     sizes: dict[str, dict[str, float | str]] = dataclasses.field(default_factory=dict)
@@ -267,32 +248,12 @@ def print_report(report: Report) -> None:
         print(f"{label} bytes per jet: {listed}" + (f"; {missing}" if missing else ""))
     print()
     for figure in report.figures:
-        print(_line(figure))
-
-
-def _line(figure: Figure) -> str:
-    outcome = {True: "reached", False: "MISSED ", None: "       "}[figure.reached]
-    if figure.value is None:
-        return f"{outcome} {figure.name}: {figure.note}"
-    text = f"{outcome} {figure.name}: {_say(figure.value)} {figure.unit}"
-    if figure.spread:
-        text += f" ({_say(figure.spread[0])} to {_say(figure.spread[1])})"
-    text += f", target {figure.target}" if figure.target else ""
-    return text + (f"; {figure.note}" if figure.note else "")
-
-
-def _say(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        print(describe_figure(figure))
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Options, argparse.Namespace]:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--only", metavar="PARTS", help=f"comma-separated, out of: {', '.join(PARTS)}")
     add("--rounds", type=int, default=9, metavar="N", help="interleaved rounds (default: 9)")
@@ -324,29 +285,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit code."""
     options, told = parse(arguments)
     try:
-        report = _in_folder(told.work, lambda folder: run(options, folder))
+        with work_folder(told.work) as folder:
+            report = run(options, folder)
     except (ContenderError, DataError) as error:
-        tell("")
-        print(f"limits: {error}", file=sys.stderr)
-        return 1
+        return fail("limits", error)
     tell("")
     print_report(report)
-    results = Path(__file__).resolve().parent / "results"
-    out = told.out or results / f"{time.strftime('%Y-%m-%d-%H%M%S')}-limits"
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "limits.json"
-    path.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    print(f"written: {save_result('limits', dataclasses.asdict(report), told.out)}")
     missed = [figure for figure in report.figures if figure.reached is False]
     return 1 if told.check and missed else 0
-
-
-def _in_folder(work: Path | None, action: Callable[[Path], Report]) -> Report:
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        return action(work)
-    with tempfile.TemporaryDirectory(prefix="e2eio-bench-") as folder:
-        return action(Path(folder))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ No number gets into the page in another way: each section names its result file.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from harness.command import make_parser
+from harness.results import RESULTS
 
 __all__ = ["main", "render"]
 
@@ -20,7 +22,6 @@ examples:
   python benchmarks/render.py --check    exit code 1 if the page is not what the results say
 """
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "benchmarks" / "instructions.json"
 Result = Mapping[str, Any]  # a JSON document; the README of the benchmarks has its keys
@@ -67,12 +68,7 @@ def render(results: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the page; return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--check", action="store_true", help="compare only")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")

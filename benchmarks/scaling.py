@@ -5,7 +5,6 @@ The tables of docs/scaling.md are written by this program from a result, and by 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.command import make_parser
 from harness.data import ToySource, write_parquet
 from harness.environment import describe
+from harness.results import RESULTS, save_result
 
 __all__ = ["Row", "main", "render", "work_out"]
 
@@ -31,7 +32,6 @@ examples:
   python benchmarks/scaling.py --check              exit code 1 if docs/scaling.md is not what the result says
 """
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- from benchmarks/scaling.py -->\n", "<!-- end -->\n"
 
@@ -320,9 +320,7 @@ def _newest() -> dict[str, Any]:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--jets", type=int, default=4096, help="toy jets to measure with")
     parser.add_argument("--rounds", type=int, default=3, help="the best one counts")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write into")
@@ -339,10 +337,7 @@ def main(words: list[str] | None = None) -> int:
         "environment": describe(),
         "measured": measure(args.jets, args.rounds),
     }
-    stamp = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
-    folder = args.results / f"{stamp}-scaling"
-    folder.mkdir(parents=True)
-    (folder / "scaling.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    save_result("scaling", result, results=args.results)
     print(render(result))
     return 0
 

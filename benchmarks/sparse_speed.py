@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import e2eio
+from harness.command import fail
 from harness.data import DataError, JetSource, ParquetJets, ToySource, derive
 from harness.environment import describe
 
@@ -92,8 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
                         f"({min(speeds):,.0f} to {max(speeds):,.0f}{target})"
                     )
     except DataError as error:
-        print(f"sparse_speed: {error}", file=sys.stderr)
-        return 1
+        return fail("sparse_speed", error)
     return int(told.check and not reached)
 
 

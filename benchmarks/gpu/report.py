@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from typing import Any
 
-from harness.environment import Environment
+from harness.results import BenchmarkReport, Figure, describe_figure
 
-__all__ = ["Figure", "Report", "Row", "figure_of", "print_report"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure; `reached` is None without a target, or where it was not measured."""
-
-    name: str
-    value: float | None
-    unit: str
-    target: str = ""
-    reached: bool | None = None
-    spread: list[float] = dataclasses.field(default_factory=list)
-    note: str = ""
+__all__ = ["Report", "Row", "figure_of", "print_report"]
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,14 +28,11 @@ class Row:
 
 
 @dataclasses.dataclass(slots=True)
-class Report:
-    """All that was measured; written as JSON with these keys."""
+class Report(BenchmarkReport):
+    """What was measured."""
 
-    environment: Environment
-    device: dict[str, str]
-    options: dict[str, Any]
     format: str = "e2eio-gpu-feed"
-    version: int = 1
+    device: dict[str, str] = dataclasses.field(default_factory=dict)
     rows: list[Row] = dataclasses.field(default_factory=list)
     figures: list[Figure] = dataclasses.field(default_factory=list)
 
@@ -77,25 +60,10 @@ def print_report(report: Report) -> None:
             f"{row.bytes_per_jet:,.0f} bytes/jet, {of_limit:.0f} % of the copy limit{_verified(row)}"
         )
     for figure in report.figures:
-        print(_line(figure))
+        print(describe_figure(figure))
     if report.device["name"] == "none":
         print("No GPU: of the figures only those of the CPU were measured.")
 
 
 def _verified(row: Row) -> str:
     return f"; {row.n_verified} jets compared" if row.n_verified else ""
-
-
-def _line(figure: Figure) -> str:
-    outcome = {True: "reached", False: "MISSED ", None: "       "}[figure.reached]
-    if figure.value is None:
-        return f"{outcome} {figure.name}: {figure.note}"
-    text = f"{outcome} {figure.name}: {_say(figure.value)} {figure.unit}"
-    if figure.spread:
-        text += f" ({_say(figure.spread[0])} to {_say(figure.spread[1])})"
-    text += f", target {figure.target}" if figure.target else ""
-    return text + (f"; {figure.note}" if figure.note else "")
-
-
-def _say(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Environment", "describe"]
+__all__ = ["Environment", "count_cores", "describe"]
 
 Environment = dict[str, str | int | float | list[str] | dict[str, str]]
 PACKAGES = ("e2eio", "numpy", "torch", "pyarrow", "h5py")
@@ -26,7 +26,7 @@ def describe() -> Environment:
     """
     return {
         "cpu": _read_field("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
-        "cores": _count_cores(),
+        "cores": count_cores(),
         "memory_gb": _read_memory_gb(),
         "kernel": f"{platform.system()} {platform.release()}",
         "e2eio_kernels": _list_kernels(),
@@ -46,7 +46,8 @@ def _read_field(path: str, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

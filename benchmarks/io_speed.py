@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from contenders import CONTENDERS
@@ -184,52 +185,22 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
 def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        metavar="FILE",
-        help="Parquet file of jets in the published layout (default: toy jets)",
-    )
-    add(
-        "--jets",
-        type=_positive,
-        metavar="N",
-        help="number of jets (default: 2048 at x1, 256 at x3; --quick: 256, 64)",
-    )
-    add(
-        "--resolution",
-        type=int,
-        choices=(1, 3),
-        help="pixels per crystal (default: 1 and 3; --quick: 1)",
-    )
-    add(
-        "--batch-size", type=_positive, default=64, metavar="N", help="jets per batch (default: 64)"
-    )
-    add(
-        "--threads",
-        type=_positive,
-        default=2,
-        metavar="N",
-        help="threads, or worker processes (default: 2)",
-    )
-    add("--rounds", type=_positive, metavar="N", help="interleaved rounds (default: 7; --quick: 5)")
-    add(
-        "--contenders",
-        metavar="LIST",
-        help=f"comma-separated, out of: {', '.join(CONTENDERS)} (default: all)",
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where JSON and PNG go (default: benchmarks/results/<date>-io_speed)",
-    )
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep the derived files here (default: a temporary folder)",
-    )
+    add_number = partial(add, type=_positive, metavar="N")
+    add_folder = partial(add, type=Path, metavar="DIR")
+    listed = ", ".join(CONTENDERS)
+    layout = "Parquet file of jets in the published layout (default: toy jets)"
+    add("--data", type=Path, metavar="FILE", help=layout)
+    defaults = "2048 at x1, 256 at x3; --quick: 256, 64"
+    add_number("--jets", help=f"number of jets (default: {defaults})")
+    granularity = "pixels per crystal (default: 1 and 3; --quick: 1)"
+    add("--resolution", type=int, choices=(1, 3), help=granularity)
+    add_number("--batch-size", default=64, help="jets per batch (default: 64)")
+    add_number("--threads", default=2, help="threads, or worker processes (default: 2)")
+    add_number("--rounds", help="interleaved rounds (default: 7; --quick: 5)")
+    add("--contenders", metavar="LIST", help=f"comma-separated, out of: {listed} (default: all)")
+    results = "where JSON and PNG go (default: benchmarks/results/<date>-io_speed)"
+    add_folder("--out", help=results)
+    add_folder("--work", help="keep the derived files here (default: a temporary folder)")
     add("--quick", action="store_true", help="few jets and short rounds: under a minute on 2 cores")
     add("--check", action="store_true", help="exit with 1 if a figure to reach is not reached")
     return parser

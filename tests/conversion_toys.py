@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ __all__ = [
     "names",
     "read_column",
     "read_images",
+    "run_python",
     "same_bits",
     "write_small",
 ]
@@ -87,3 +90,14 @@ def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def run_python(program: str, *args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, args)],
+        cwd=cwd,  # not the source tree, which has no compiled core
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import random
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,17 @@ def outcome_of(iterator: Any) -> Any:
         return numbers(next(iterator))
     except Exception as error:
         return error
+
+
+def assert_done(program: str, ds: e2eio.Dataset) -> None:
+    """Run a program over the directory of a dataset; at its end it prints "done"."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(Path(ds.readers[0].path).parent)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "done\n", done.stderr
 
 
 def epochs_of(

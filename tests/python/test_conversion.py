@@ -22,16 +22,13 @@ from conversion_toys import (
     make_images,
     read_column,
     read_images,
+    run_python,
     same_bits,
     write_small,
 )
 from e2eio import manifest
 from e2eio.conversion import convert
-from e2eio.errors import (
-    ConfigError,
-    SchemaMismatchError,
-    ShardNotFoundError,
-)
+from e2eio.errors import ConfigError, SchemaMismatchError, ShardNotFoundError
 
 
 @pytest.mark.parametrize("shard_samples", [None, 24])
@@ -172,17 +169,6 @@ def test_missing_source_and_wrong_options(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found the text"):
         convert(source, tmp_path / "d", shape=EXTENT, channels="ab", progress=False)
     assert not (tmp_path / "d").exists()
-
-
-def run_python(program: str, *args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, args)],
-        cwd=cwd,  # not the source tree, which has no compiled core
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_program_may_convert_at_its_top_level(tmp_path: Path) -> None:

@@ -17,14 +17,12 @@ from conversion_toys import (
     make_images,
     names,
     read_images,
+    run_python,
     same_bits,
     write_small,
 )
 from e2eio.conversion import convert
-from e2eio.errors import (
-    ImporterError,
-    ShardExistsError,
-)
+from e2eio.errors import ImporterError, ShardExistsError
 from e2eio.shards import open_shard
 
 
@@ -139,17 +137,6 @@ def test_a_failure_of_the_first_shard_leaves_no_directory(tmp_path: Path) -> Non
     with pytest.raises(ImporterError):
         convert(source, tmp_path / "d", **SMALL)
     assert not (tmp_path / "d").exists()
-
-
-def run_python(program: str, *args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, args)],
-        cwd=cwd,  # not the source tree, which has no compiled core
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_full_disk(tmp_path: Path, published: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ from typing import Any
 import pytest
 
 import e2eio
-from e2eio.errors import ForkError
 from e2eio.shards import open_shard
 
 torch: Any = pytest.importorskip("torch")
 
 
-from torch_toys import N, numbers, outcome_of, write_toy  # noqa: E402
+from torch_toys import N, assert_done, numbers, outcome_of, write_toy  # noqa: E402
 
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
@@ -152,11 +149,4 @@ FORKED = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_children_begin_anew(ds: e2eio.Dataset) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FORKED), str(Path(ds.readers[0].path).parent)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == "done\n", done.stderr
-    assert ForkError.__name__ == "ForkError"
+    assert_done(FORKED, ds)

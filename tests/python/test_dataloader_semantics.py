@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,7 @@ from e2eio.errors import ConfigError
 torch: Any = pytest.importorskip("torch")
 
 
-from torch_toys import N, global_states, numbers, reseed, write_toy  # noqa: E402
+from torch_toys import N, assert_done, global_states, numbers, reseed, write_toy  # noqa: E402
 
 Subset: Any = torch.utils.data.Subset
 get_worker_info: Any = torch.utils.data.get_worker_info
@@ -257,10 +253,4 @@ LIGHTNING = """
 
 def test_lightning_makes_it_again(ds: e2eio.Dataset) -> None:
     pytest.importorskip("lightning")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LIGHTNING), str(Path(ds.readers[0].path).parent)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == "done\n", done.stderr
+    assert_done(LIGHTNING, ds)

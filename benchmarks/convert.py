@@ -131,7 +131,7 @@ def _measure(name: str, options: Options, folder: Path) -> Row:
             ]
             for rates, action, before_s in actions if k % 2 == 0 else actions[::-1]:
                 taken_s, (n, peak) = _timed(action)
-                rates.append(n / (taken_s - before_s))
+                rates.append(_rate(n, taken_s, before_s))
                 peaks[id(rates)] = max(peaks[id(rates)], peak)
     return Row(
         name,
@@ -144,6 +144,11 @@ def _measure(name: str, options: Options, folder: Path) -> Row:
         peaks[id(read)],
         peaks[id(converted)],
     )
+
+
+def _rate(n: int, taken_s: float, start_s: float) -> float:
+    """Jets per second without the start, unless that is most of it: then the difference would be noise, and all counts."""
+    return n / (taken_s - start_s if 2 * start_s < taken_s else taken_s)
 
 
 def _write(name: str, options: Options, folder: Path) -> list[Path]:

@@ -48,3 +48,8 @@ def test_what_is_no_format_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         benchmark.main(["--formats", "csv"])
     assert "expected some of parquet" in capsys.readouterr().err
+
+
+def test_rates_stay_rates_when_the_start_takes_longest() -> None:
+    assert benchmark._rate(100, taken_s=5.0, start_s=1.0) == 25
+    assert benchmark._rate(100, taken_s=1.0, start_s=1.5) == 100

@@ -36,6 +36,7 @@ except KeyboardInterrupt:
 
 if TYPE_CHECKING:
     from e2eio import jax as jax
+    from e2eio import models as models
     from e2eio import xla as xla
     from e2eio.conversion import convert
     from e2eio.device import prefetch_to_device
@@ -87,7 +88,7 @@ _LAZY = {
     "split": "e2eio.reshard",
     "write": "e2eio.shards",
 }
-_LAZY_MODULES = ("dali", "device", "jax", "lightning", "xla")
+_LAZY_MODULES = ("dali", "device", "jax", "lightning", "models", "xla")
 
 
 def __getattr__(name: str) -> object:

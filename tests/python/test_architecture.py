@@ -76,6 +76,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *("adapters", "batches", "dataset", "distributed", "options", "transforms"),
         "_core",
     },
+    "models": {"errors", "integers", "options"},
     "device": {"errors", "batches"},
     "device_options": {"errors", "device"},
     "dali": {*_LOW, "dataset", "loader", "options", "transforms", "_core"},
@@ -120,7 +121,7 @@ OPTIONAL = {
 }
 
 # Rooms that are all about one optional package: what else may import it is still one module.
-ITS_PACKAGE = {"torch": {"torch"}, "device": {"torch", "triton"}}
+ITS_PACKAGE = {"torch": {"torch"}, "device": {"torch", "triton"}, "models": {"torch"}}
 
 CPP_FILES = sorted(path for room in (CORE, BIND, DALI) for path in room.rglob("*.[ch]pp"))
 HEADERS = [path for path in CPP_FILES if path.suffix == ".hpp"]

@@ -12,21 +12,21 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 import e2eio
+from e2eio import models
 from e2eio.lightning import DataModule
 from train import area_under_roc, network
 
 
 class Classifier(lightning.LightningModule):
-    def __init__(self, n_channels: int) -> None:
+    def __init__(self, data: e2eio.Dataset) -> None:
         super().__init__()
-        self.network = network(n_channels)
+        self.network = network(data)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        loss = binary_cross_entropy_with_logits(self.network(images)[:, 0], labels.float())
+        loss = models.loss(self.network(images), labels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -44,8 +44,10 @@ class Classifier(lightning.LightningModule):
         area = area_under_roc(scores, labels)
         self.log("area_under_roc", area, prog_bar=True, rank_zero_only=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters())
+    def configure_optimizers(self) -> Any:
+        size = self.trainer.world_size
+        optimizer = models.optimizer(self, world_size=size)
+        return [optimizer], [models.schedule(optimizer, world_size=size)]
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def main() -> None:
     )
     keep = lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=100, save_last=True)
     trainer = lightning.Trainer(max_epochs=args.epochs, devices=args.devices, callbacks=[keep])
-    trainer.fit(Classifier(len(dataset.channels)), data, ckpt_path=args.resume)
+    trainer.fit(Classifier(dataset), data, ckpt_path=args.resume)
 
 
 if __name__ == "__main__":

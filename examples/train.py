@@ -1,4 +1,4 @@
-"""Train a small network on jet images: one script for a laptop, a node of GPUs, mpirun, torchrun and Slurm.
+"""Train the benchmarks' ResNet-15 on jet images: one script for a laptop, a node of GPUs, mpirun, torchrun and Slurm.
 
 It writes a checkpoint every few steps. Start it again after a crash, a kill or the end of a batch job, with the same
 --checkpoint: it goes on at the very next batch, to the very weights of a run that was never stopped.
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed import all_gather
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 import e2eio
 import e2eio.distributed
+from e2eio import models
+from e2eio.transforms.granularity import granularity_of
 
 
 def arguments() -> argparse.Namespace:
@@ -42,12 +43,10 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network(n_channels: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for n_in, n_out in ((n_channels, 16), (16, 32), (32, 64)):
-        # GroupNorm has no running statistics, which would differ from rank to rank.
-        layers += [nn.Conv2d(n_in, n_out, 5, stride=2), nn.GroupNorm(4, n_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1))
+def network(data: e2eio.Dataset) -> models.ResNet15:
+    n_channels, *shape = data.schema.image.shape
+    granularity = granularity_of(data.schema) or 1
+    return models.resnet15(n_channels, granularity=granularity, shape=shape, outputs=1)
 
 
 def area_under_roc(scores: Tensor, labels: Tensor) -> float:
@@ -70,7 +69,7 @@ def validate(model: nn.Module, loader: e2eio.Loader, device: torch.device) -> st
     table = torch.cat(tables, 1)
     ids, labels, scores = table[:, table[0].argsort()]
     once = ids.diff(prepend=ids.new_tensor([-1])) > 0
-    loss = binary_cross_entropy_with_logits(scores[once], labels[once])
+    loss = models.loss(scores[once, None], labels[once])
     return f"loss {loss:.4f}, area under ROC {area_under_roc(scores[once], labels[once]):.4f}"
 
 
@@ -88,9 +87,15 @@ def train(args: argparse.Namespace, rank: int, device: torch.device) -> None:
     held_out = e2eio.Loader(data, exclude=np.flatnonzero(~fifth), **common)
 
     torch.manual_seed(args.seed)
-    model = network(len(data.channels)).to(device)
-    optimizer = torch.optim.Adam(model.parameters())
-    kept: dict[str, Any] = {"model": model, "optimizer": optimizer, "loader": loader}
+    model = network(data).to(device)
+    optimizer = models.optimizer(model, world_size=loader.world_size)
+    rates = models.schedule(optimizer, world_size=loader.world_size, steps_per_epoch=len(loader))
+    kept: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer,
+        "rates": rates,
+        "loader": loader,
+    }
     first_epoch = step = 0
     if args.checkpoint.exists():
         saved = torch.load(args.checkpoint, map_location=device)
@@ -112,11 +117,12 @@ def train(args: argparse.Namespace, rank: int, device: torch.device) -> None:
     for epoch in range(first_epoch, args.epochs):
         for images, labels, _ in loader:
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
-                scores = parallel(images.to(device))[:, 0]
-            loss = binary_cross_entropy_with_logits(scores.float(), labels.to(device).float())
+                logits = parallel(images.to(device))
+            loss = models.loss(logits, labels.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            rates.step()
             step += 1
             if step % args.every == 0 and rank == 0:
                 checkpoint(epoch)

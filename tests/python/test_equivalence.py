@@ -64,9 +64,9 @@ def showers(n: int) -> tuple[Schema, Floats, Floats]:
     return schema, np.where(hit, values, 0).astype(np.float32), labels
 
 
-# Six steps, the last of them of a smaller batch, or one; the maker of samples, granularity, batch size.
+# Four or six steps, the last of them of a smaller batch, or one; the maker of samples, granularity, batch size.
 CASES: dict[str, tuple[Callable[[], tuple[Schema, Floats, Floats]], int, int]] = {
-    "top x1": (lambda: jets(43, resolution=1), 1, 8),
+    "top x1": (lambda: jets(27, resolution=1), 1, 8),
     "top x3": (lambda: jets(4, resolution=3), 3, 4),
     "electron/photon": (lambda: showers(90), 1, 16),
 }

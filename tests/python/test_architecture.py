@@ -92,7 +92,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *_LOW,
         *("conversion", "distributed", "importers", "manifest", "remote", "shards", "_core"),
     },
-    "sim": {*_LOW, "detector_grid", "presets", "shards"},
+    "sim": {*_LOW, "detector_grid", "importers", "presets"},
     "summary": {"errors", "dataset", "loader", "options", "progress"},
     "physics": {"schema", "summary"},
     "plots": {*_LOW, "dataset", "physics", "progress", "summary"},

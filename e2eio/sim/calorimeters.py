@@ -31,6 +31,7 @@ __all__ = ["ecal_deposits", "ecal_spots", "hcal_deposits", "read_ecal", "read_hc
 
 _ELECTROMAGNETIC: Final = (11, 22)
 _MUON: Final = 13
+_MARGIN: Final = 10  # crystals beyond the grid whose showers reach it
 _LEAST_TAIL: Final = np.float32(1e-3)  # no spot is further away than some 30 to 100 cores
 
 
@@ -99,13 +100,14 @@ def ecal_deposits(
     rng: np.random.Generator,
 ) -> Floats:
     """Return what showers leave in crystals (GeV), float64 [280, 360], without noise."""
-    hit = np.flatnonzero(at.reached & (energy > 0))
+    rows = crystal_rows(at.eta_from(0.0))
+    near = np.abs(rows - ETA_CRYSTALS // 2) < ETA_CRYSTALS // 2 + _MARGIN
+    hit = np.flatnonzero(at.reached & (energy > 0) & near)
     electromagnetic = np.isin(particles.kind[hit], _ELECTROMAGNETIC)
     core = np.where(electromagnetic, apparatus.shower_core, apparatus.hadron_core)
     shower, down, across, weights = ecal_spots(energy[hit], core, apparatus, rng)
-    rows = crystal_rows(at.eta_from(0.0)[hit])[shower] + down
     columns = crystal_columns(at.phi[hit])[shower] + across
-    return sum_cells(rows, columns, weights, (ETA_CRYSTALS, PHI_CRYSTALS))
+    return sum_cells(rows[hit][shower] + down, columns, weights, (ETA_CRYSTALS, PHI_CRYSTALS))
 
 
 def hcal_deposits(

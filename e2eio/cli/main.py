@@ -47,7 +47,17 @@ class _Parser(argparse.ArgumentParser):
 
 def _make_parser() -> argparse.ArgumentParser:
     # Imported here, that Ctrl-C meanwhile finds main().
-    from e2eio.cli import build_dali_op, completion, convert, export, inspect, reshard, verify, view
+    from e2eio.cli import (
+        build_dali_op,
+        completion,
+        convert,
+        export,
+        inspect,
+        reshard,
+        simulate,
+        verify,
+        view,
+    )
 
     parser = _Parser(
         prog="e2eio",
@@ -58,7 +68,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
     )
-    for command in (build_dali_op, convert, export, inspect, reshard, verify, view):
+    for command in (build_dali_op, convert, export, inspect, reshard, simulate, verify, view):
         command.add_parser(commands)
     completion.add_parser(commands, _make_parser)
     return parser

@@ -92,7 +92,11 @@ PYTHON_ROOMS: dict[str, set[str]] = {
         *_LOW,
         *("conversion", "distributed", "importers", "manifest", "remote", "shards", "_core"),
     },
-    "sim": {*_LOW, "detector_grid", "importers", "presets"},
+    "sim": {
+        *_LOW,
+        *("conversion", "detector_grid", "importers", "integers", "manifest", "presets"),
+        *("progress", "remote", "shards"),
+    },
     "summary": {"errors", "dataset", "loader", "options", "progress"},
     "physics": {"schema", "summary"},
     "plots": {*_LOW, "dataset", "physics", "progress", "summary"},

@@ -39,6 +39,11 @@ def jets(label: int, pileup: PileUp, n: int, seed: int = 2, resolution: int = 1)
     return list(islice(made, n))
 
 
+@pytest.fixture(scope="module")
+def both_classes(pileup: PileUp) -> tuple[list[JetSample], list[JetSample]]:
+    return jets(0, pileup, 24), jets(1, pileup, 24)
+
+
 def test_collisions_are_decided_by_their_seed(tops: list[Collision]) -> None:
     same, other = (next(collisions(TOP.classes[1], seed)) for seed in (3, 4))
     assert same.particles.pt.tobytes() == tops[0].particles.pt.tobytes()
@@ -136,9 +141,11 @@ def test_jets_do_not_depend_on_how_many_are_asked_for_or_on_the_resolution(pileu
     np.testing.assert_allclose(fine.image[4].sum(), three[0].image[4].sum(), rtol=1e-5)
 
 
-def test_images_are_within_the_ranges_of_the_published_sets(pileup: PileUp) -> None:
+def test_images_are_within_the_ranges_of_the_published_sets(
+    both_classes: tuple[list[JetSample], list[JetSample]],
+) -> None:
     """Ranges: from the real public set to real full-simulation jets, and the recipe's 68 jets, within 25 %."""
-    made = jets(0, pileup, 24) + jets(1, pileup, 24)
+    made = [jet for one in both_classes for jet in one]
     images = np.stack([jet.image for jet in made])
     assert images.dtype == np.float32
     filled = (images != 0).sum((2, 3)).mean(0)
@@ -152,8 +159,8 @@ def test_images_are_within_the_ranges_of_the_published_sets(pileup: PileUp) -> N
     assert all(jet.pt > 400 for jet in made)
 
 
-def test_top_jets_are_heavier(pileup: PileUp) -> None:
-    qcd, top = ([jet.mass for jet in jets(label, pileup, 24)] for label in (0, 1))
+def test_top_jets_are_heavier(both_classes: tuple[list[JetSample], list[JetSample]]) -> None:
+    qcd, top = ([jet.mass for jet in one] for one in both_classes)
     assert 160 < np.median(top) < 230  # pile-up and the underlying event add to 172 GeV
     assert np.median(qcd) < 140
 

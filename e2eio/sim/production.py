@@ -1,0 +1,277 @@
+"""`simulate`: jets straight into shards, by as many processes as there are cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from e2eio import manifest
+from e2eio.conversion.crew import Crew, do_jobs
+from e2eio.conversion.target import Target
+from e2eio.conversion.work import FinishedShard
+from e2eio.conversion.workers import Job
+from e2eio.errors import ConfigError
+from e2eio.manifest import Manifest, Provenance, ShardEntry
+from e2eio.progress import Progress, make_progress
+from e2eio.remote import refuse_remote_target
+from e2eio.shards import open_writer, slice_samples, written_statistics
+from e2eio.sim.apparatus import CMS_RUN_1
+from e2eio.sim.images import CHANNELS
+from e2eio.sim.pileup import MEAN_PILEUP
+from e2eio.sim.plan import (
+    SimulationOptions,
+    SimulationPlan,
+    SimulationTask,
+    make_simulation_plan,
+)
+from e2eio.sim.processes import find_process
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from e2eio.sim.jets import JetSample
+
+__all__ = ["simulate", "write_simulated_shard"]
+
+_CHUNK: Final = 64  # jets appended at a time, unless they are large
+
+
+def simulate(
+    process: str,
+    out: str | os.PathLike[str],
+    *,
+    n: int,
+    seed: int = 0,
+    resolution: int = 1,
+    pileup: float = MEAN_PILEUP,
+    processes: int | None = None,
+    shard_samples: int = 2048,
+    compression_level: int = 3,
+    overwrite: bool = False,
+    resume: bool = True,
+    progress: bool = True,
+) -> Manifest:
+    """Simulate jets of two classes, half of each, and write them as a dataset.
+
+    Collisions are those of Pythia 8, jets those of FastJet; what a CMS-like detector sees of them with pile-up is
+    in functions of numpy (docs/simulate.md). These are simulated jets, not CMS's.
+
+    The same arguments give the same shards, byte for byte, whatever the number of processes. An interrupted
+    or failed run goes on from the shards that are complete, as `convert` does.
+
+    Parameters
+    ----------
+    process : {"top", "quark-gluon"}
+        y = 1: jets of hadronic top quarks, of quarks; y = 0: of all other partons, of gluons.
+    out : path
+        Directory of the dataset, made if it does not exist.
+    n : int
+        Number of jets, 1 to 10^9.
+    seed : int
+        0 to 2^63 - 1.
+    resolution : {1, 3, 5}
+        Pixels per crystal edge: images of 125, 375 or 625 pixels.
+    pileup : float
+        Mean number of other collisions, 0 to 200.
+    processes : int, optional
+        As many as there are usable cores, if not given. One shard at a time is simulated by each.
+    shard_samples : int
+        Jets of a shard, at most, 2 to 10^6. Each shard begins with some 3 s in which no jet is made.
+    compression_level : int
+        Of zstd, 1 to 19.
+    overwrite, resume, progress : bool
+        As of `e2eio.convert`.
+
+    Returns
+    -------
+    Manifest
+        The content of ``dataset.json``.
+
+    Raises
+    ------
+    MissingDependencyError
+        pythia8mc or fastjet is missing.
+    ConfigError
+        An argument is out of its range.
+    ShardExistsError
+        `out` holds something else, and `overwrite` is False.
+    ShardIOError
+        The system refused to write.
+    E2eioError
+        The generator fails.
+
+    Examples
+    --------
+    >>> simulate("top", "data/top", n=40_000, seed=1)  # doctest: +SKIP
+    """
+    if not os.fspath(out):
+        raise ConfigError("no target: found an empty path, expected a directory; name it")
+    refuse_remote_target(out)
+    options = SimulationOptions(
+        process, n, seed, resolution, float(pileup), shard_samples, compression_level
+    )
+    plan = make_simulation_plan(options)
+    with make_progress(progress, verb="simulated") as shown, Crew(processes, False) as crew:
+        import_module("e2eio.sim.jets")  # a package that is missing is told before anything is made
+        return _simulate(plan, Path(out), crew, overwrite, resume, shown)
+
+
+def _simulate(
+    plan: SimulationPlan, out: Path, crew: Crew, overwrite: bool, resume: bool, progress: Progress
+) -> Manifest:
+    with Target(out) as target:
+        if overwrite:
+            target.clear()
+        else:
+            complete = target.complete(plan) if resume else None
+            if complete is not None:
+                progress.note(f"{out}: already simulated")
+                return complete
+            target.refuse_foreign(plan, resume)
+        finished = target.finished(plan) if resume and not overwrite else []
+        target.remove_manifest()
+        try:
+            shards = _make_shards(plan, out, finished, crew, progress)
+            content = _manifest(plan, shards)
+            manifest.write(out, content)
+        except Exception:  # not KeyboardInterrupt: what is complete then stays
+            target.take_back(plan.tasks)
+            raise
+        target.remove_kept()
+        return content
+
+
+def _make_shards(
+    plan: SimulationPlan,
+    out: Path,
+    finished: list[FinishedShard],
+    crew: Crew,
+    progress: Progress,
+) -> list[FinishedShard]:
+    """Return all shards in order, those that there were and those that had to be simulated."""
+    done = {shard.index for shard in finished}
+    tasks = [task for task in plan.tasks if task.index not in done]
+    if finished:
+        progress.note(f"{out}: going on from {len(done)} of {len(plan.tasks)} shards")
+    n_done = sum(plan.tasks[index].n_samples for index in done)
+    progress.start(plan.options.n, n_done)
+
+    def tick(n_samples: int) -> None:
+        nonlocal n_done
+        n_done += n_samples
+        progress.update(n_done)
+
+    jobs = [_job(task, plan.options, out) for task in tasks]
+    n_processes = min(crew.n_processes, len(jobs))
+    made = [shard for _, shard in do_jobs(crew.workers(len(jobs)), jobs, n_processes, tick)]
+    progress.close()
+    return sorted([*finished, *made], key=lambda shard: shard.index)
+
+
+def _job(task: SimulationTask, options: SimulationOptions, out: Path) -> Job:
+    def place(n_done: int) -> tuple[str, str]:
+        return (
+            f"simulating jet {task.begin + n_done} of {options.n}",
+            "run the same again to go on from the shards that are complete, or use another seed",
+        )
+
+    return Job(task.file, place, write_simulated_shard, (task, options, out))
+
+
+def write_simulated_shard(
+    task: SimulationTask, options: SimulationOptions, out: Path, tick: Callable[[int], None]
+) -> FinishedShard:
+    """Simulate and write one shard: all that a worker does.
+
+    May be called again: the same task gives the same bytes, and the shard is there complete or not at all.
+
+    Parameters
+    ----------
+    task : SimulationTask
+    options : SimulationOptions
+    out : path
+        Directory of the dataset; it exists.
+    tick : callable
+        Told the number of jets made since it was last told; what it raises ends the work.
+
+    Raises
+    ------
+    E2eioError
+        The generator fails.
+    ShardIOError
+        The system refused to write.
+    """
+    schema = options.schema
+    channels = [CHANNELS.index(name) for name in schema.channels]
+    size = min(_CHUNK, slice_samples(schema))
+    writer = open_writer(
+        out / task.file,
+        schema,
+        shard_id=task.shard_id,
+        compression_level=options.compression_level,
+        overwrite=True,  # what is there was found to be no finished shard
+    )
+    try:
+        rows: list[tuple[int, JetSample]] = []
+        for row in _labelled(task, options, tick):
+            rows.append(row)
+            if len(rows) == size or writer.n_samples + len(rows) == task.n_samples:
+                images = np.stack([jet.image[channels] for _, jet in rows])
+                columns = zip(*((label, jet.mass, jet.pt) for label, jet in rows), strict=True)
+                writer.append(images, [np.array(column, np.float32) for column in columns])
+                rows.clear()
+        writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    return FinishedShard(
+        task.index,
+        ShardEntry(task.file, writer.n_samples, writer.n_bytes, writer.digest),
+        written_statistics(writer),
+        manifest.content_digest(writer.sample_digests()),
+        0,
+        0,
+    )
+
+
+def _labelled(
+    task: SimulationTask, options: SimulationOptions, tick: Callable[[int], None]
+) -> Iterator[tuple[int, JetSample]]:
+    """Yield the jets of a shard with their labels: half of each class, in an order drawn at random."""
+    from e2eio.sim.jets import make_pileup, simulate_jets  # brings in the generator
+
+    tick(0)
+    order, pool, *classes = task.seeds(options.seed).spawn(4)
+    labels: NDArray[np.int64] = np.arange(task.begin, task.end) % 2
+    np.random.default_rng(order).shuffle(labels)
+    pileup = make_pileup(options.pileup, int(pool.generate_state(1)[0]))
+    process = find_process(options.process)
+    streams = [
+        simulate_jets(process, label, pileup, CMS_RUN_1, resolution=options.resolution, seeds=seeds)
+        for label, seeds in enumerate(classes)
+    ]
+    for label in labels.tolist():
+        yield label, next(streams[label])
+        tick(1)
+
+
+def _manifest(plan: SimulationPlan, shards: list[FinishedShard]) -> Manifest:
+    provenance = Provenance(
+        (), manifest.converter_name(), plan.options.to_json(), manifest.creation_time()
+    )
+    schema = plan.options.schema
+    statistics = manifest.merge_statistics(
+        [shard.statistics for shard in shards], len(schema.channels)
+    )
+    return Manifest(
+        schema,
+        tuple(shard.entry for shard in shards),
+        statistics,
+        provenance,
+        tuple(shard.content for shard in shards),
+    )

@@ -37,6 +37,10 @@ class Places:
     z: Floats
     reached: Mask
 
+    def take(self, which: NDArray[np.int64]) -> Places:
+        """Return some of them, by number."""
+        return Places(self.radius[which], self.phi[which], self.z[which], self.reached[which])
+
     def eta_from(self, z: float | Floats) -> Floats:
         """Return the pseudorapidities as seen from a point on the beam."""
         radius = np.maximum(self.radius, _LEAST_GEV)

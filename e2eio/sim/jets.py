@@ -25,6 +25,7 @@ __all__ = ["JetSample", "make_pileup", "simulate_jets"]
 _POOL: Final = 500  # collisions: 21 of them can be chosen, turned and moved in so many ways
 _JETS_PER_EVENT: Final = 2
 _JET_MAX_ETA: Final = 2.5  # of what is clustered
+_JET_MIN_GEV: Final = 0.2  # of what is clustered: softer particles give particle flow no candidate
 
 
 class JetSample(NamedTuple):
@@ -110,7 +111,8 @@ def _jets_of(
 
 def _clustered(particles: SimParticles) -> SimParticles:
     kept = (particles.charge == 0) | ~particles.pileup
-    return particles.take(kept & (np.abs(particles.eta) < _JET_MAX_ETA))
+    kept &= (np.abs(particles.eta) < _JET_MAX_ETA) & (particles.pt > _JET_MIN_GEV)
+    return particles.take(kept)
 
 
 def _chosen(

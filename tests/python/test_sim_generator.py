@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from itertools import islice
@@ -157,6 +158,22 @@ def test_images_are_within_the_ranges_of_the_published_sets(
     # The hottest tower of the 7 x 7 round the axis, mostly also of those round itself.
     assert (centre > 0.999 * around).mean() > 0.9
     assert all(jet.pt > 400 for jet in made)
+
+
+def test_a_jet_takes_as_many_bytes_of_parquet_as_a_published_one(
+    both_classes: tuple[list[JetSample], list[JetSample]],
+) -> None:
+    """11.1 kB: as the published files are, a flat list of (125, 125, 8) and one row group per jet, snappy."""
+    pa = pytest.importorskip("pyarrow", reason="package pyarrow is missing")
+    pq = pytest.importorskip("pyarrow.parquet", reason="package pyarrow is missing")
+    stream = io.BytesIO()
+    schema = pa.schema([("X_jets", pa.list_(pa.float32()))])
+    with pq.ParquetWriter(stream, schema, compression="snappy") as writer:
+        for jet in (jet for one in both_classes for jet in one):
+            pixels = [np.moveaxis(jet.image, 0, 2).ravel()]
+            writer.write_table(pa.table({"X_jets": pixels}, schema=schema))
+    per_jet = len(stream.getvalue()) / 48
+    assert per_jet == pytest.approx(11_100, rel=0.2)
 
 
 def test_top_jets_are_heavier(both_classes: tuple[list[JetSample], list[JetSample]]) -> None:

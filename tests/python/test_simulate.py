@@ -202,3 +202,16 @@ def test_seeds_of_shards_differ_and_sizes_add_up() -> None:
     assert len({task.shard_id for task in plan.tasks}) == len(plan.tasks)
     states = {tuple(task.seeds(3).generate_state(2)) for task in plan.tasks}
     assert len(states) == len(plan.tasks)
+
+
+def test_without_pythia_the_command_says_how_to_get_it_and_makes_nothing(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['pythia8mc'] = None\n"
+        "from e2eio.cli.main import main\n"
+        f"sys.exit(main(['simulate', 'top', {str(tmp_path / 'd')!r}, '--n', '4']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("e2eio: package pythia8mc is missing")
+    assert "pip install 'e2eio[sim]'" in done.stderr
+    assert not (tmp_path / "d").exists()

@@ -95,6 +95,7 @@ $(VENV)/.created:
 
 $(VENV)/.tools: $(VENV)/.created
 	@echo "== installing the build tools into $(VENV)"
+	$(PIP) --upgrade 'pip>=25' # older ones take minutes to choose among versions
 	$(PIP) 'scikit-build-core>=0.11' 'pybind11>=3' 'cmake>=3.25' 'ninja>=1.11'
 	touch $@
 
@@ -130,7 +131,10 @@ demo: $(VENV)/.built $(VENV)/.demo ## show what e2eio does on this machine; DATA
 
 .PHONY: test
 test: cpp-test $(VENV)/.built $(VENV)/.test ## run all tests, C++ and Python
-	@echo "== running the Python tests"
+	@$(SYSTEM)
+	need_command xrootd xrootd-server
+	(install_missing) 2>/dev/null || echo "without an XRootD server: no xrootd-server"
+	echo "== running the Python tests"
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 	echo "== counting the instructions of a jet"
 	$(BIN)/python benchmarks/instructions.py

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from e2eio.errors import ConfigError, MissingDependencyError
 from e2eio.remote.http import HttpFiles
+from e2eio.remote.limits import Limits
 from e2eio.remote.ranges import AsyncFiles, RangeReader, ThreadedFiles
 from e2eio.remote.s3 import S3Files
 from e2eio.remote.urls import RemoteUrl, StorageOptions
+from e2eio.remote.xrootd import XRootDFiles
 
 try:
     import fsspec
@@ -50,6 +53,9 @@ def make_reader(
         ) from error
     given: dict[str, Any] = {**kind._get_kwargs_from_urls(url.whole), **options}
     given["skip_instance_cache"] = True  # instances that are shared would be shared among loops
+    if protocol == "root":
+        given.setdefault("timeout", math.ceil(Limits.from_environment().timeout))
+        return XRootDFiles(_made(kind, url, given))
     if not kind.async_impl:
         return ThreadedFiles(_made(kind, url, given))
     given |= {"asynchronous": True, "loop": loop}

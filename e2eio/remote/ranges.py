@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol, TypeVar
 from e2eio.remote.faults import Fault, changed_fault
 from e2eio.remote.urls import RemoteUrl
 
-__all__ = ["AsyncFiles", "FileState", "RangeReader", "Tail", "ThreadedFiles", "checked_length"]
+__all__ = ["AsyncFiles", "FileState", "RangeReader", "Tail", "ThreadedFiles"]
+__all__ += ["checked_length", "state_of"]
 
 _IDENTITY: Final = (
     *("ETag", "etag", "generation", "VersionId", "version_id", "Last-Modified", "LastModified"),
@@ -71,7 +72,8 @@ def checked_length(data: bytes, n_bytes: int) -> bytes:
     return data
 
 
-def _state(info: dict[str, Any]) -> FileState:
+def state_of(info: dict[str, Any]) -> FileState:
+    """Return what fsspec's `info` says of a file."""
     if info.get("type") == "directory":
         raise IsADirectoryError("a directory")
     if not isinstance(info.get("size"), int):
@@ -88,7 +90,7 @@ def _last_name(entry: Any) -> str:
 
 
 class AsyncFiles:
-    """File systems with coroutines: Google's storage, XRootD and others."""
+    """File systems with coroutines: Google's storage and others."""
 
     def __init__(self, fs: Any) -> None:
         self._fs = fs
@@ -99,7 +101,7 @@ class AsyncFiles:
     async def read_tail(self, url: RemoteUrl, n_bytes: int) -> Tail:
         """Return the last `n_bytes` of a file."""
         self._fs.invalidate_cache()
-        state = _state(await self._fs._info(self._path(url)))
+        state = state_of(await self._fs._info(self._path(url)))
         begin = max(0, state.n_bytes - n_bytes)
         return Tail(state, begin, await self.read_range(url, begin, state.n_bytes, state))
 
@@ -138,7 +140,7 @@ class ThreadedFiles:
 
     def _info(self, url: RemoteUrl) -> FileState:
         self._fs.invalidate_cache()
-        return _state(self._fs.info(self._fs._strip_protocol(url.whole)))
+        return state_of(self._fs.info(self._fs._strip_protocol(url.whole)))
 
     async def read_tail(self, url: RemoteUrl, n_bytes: int) -> Tail:
         """Return the last `n_bytes` of a file."""

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -257,53 +256,6 @@ def test_s3(s3: tuple[str, Path], tmp_path: Path) -> None:
         env=_environment(),
     )
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
-
-
-def test_xrootd(tmp_path: Path) -> None:
-    binary = shutil.which("xrootd")
-    if binary is None:
-        pytest.skip("no xrootd server on this machine: the package xrootd brings the client alone")
-    if (
-        find_spec("fsspec_xrootd") is None
-    ):  # to import it is to have it look at all objects at the end
-        pytest.skip("no fsspec-xrootd")
-    make(tmp_path / "top", N)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    running = subprocess.Popen(
-        [binary, "-p", str(port), "-l", str(tmp_path / "log"), "-R", "nobody", str(tmp_path)]
-    )
-    try:
-        dataset = e2eio.Dataset(f"root://127.0.0.1:{port}/{tmp_path}/top")
-        assert [int(each["y"]) for each in dataset.__getitems__([3, 9])] == [3, 9]
-    finally:
-        running.terminate()
-        running.wait(30)
-
-
-def test_xrootd_without_a_server() -> None:
-    if (
-        find_spec("fsspec_xrootd") is None
-    ):  # to import it is to have it look at all objects at the end
-        pytest.skip("no fsspec-xrootd")
-    program = (
-        "import os; os.environ['E2EIO_REMOTE_TIMEOUT'] = '1'; os.environ['E2EIO_REMOTE_TRIES'] = '2'\n"
-        "import e2eio\n"
-        "from e2eio.errors import ShardIOError\n"
-        "try:\n    e2eio.Dataset('root://127.0.0.1:1//data/a.e2e')\n"
-        "except ShardIOError as error:\n    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        check=False,
-        timeout=100,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XRD_CONNECTIONRETRY": "1", "XRD_CONNECTIONWINDOW": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "root://127.0.0.1:1//data/a.e2e" in done.stdout
 
 
 def test_errors_of_streams_are_of_this_package(server: FaultyServer, tmp_path: Path) -> None:

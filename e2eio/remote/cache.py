@@ -177,29 +177,32 @@ class CachedBlocks:
 
     def _found(self, blocks: Sequence[int]) -> dict[int, bytes]:
         """Return those of the blocks that are there, undamaged."""
-        found = {}
-        try:
-            with self._whole.open("rb") as whole:
-                for block in blocks:
-                    found[block] = os.pread(whole.fileno(), BLOCK_BYTES, block * BLOCK_BYTES)
-        except FileNotFoundError:
-            return self._found_in_part(blocks)
-        self._adopt()
-        return found
+        for _ in range(2):  # the copy may get its name between the two looks
+            with suppress(FileNotFoundError):
+                found = self._found_in_whole(blocks)
+                self._adopt()
+                return found
+            with suppress(FileNotFoundError):
+                return self._found_in_part(blocks)
+        return {}  # somebody clears the cache
+
+    def _found_in_whole(self, blocks: Sequence[int]) -> dict[int, bytes]:
+        with self._whole.open("rb") as whole:
+            return {
+                block: os.pread(whole.fileno(), BLOCK_BYTES, block * BLOCK_BYTES)
+                for block in blocks
+            }
 
     def _found_in_part(self, blocks: Sequence[int]) -> dict[int, bytes]:
         found = {}
-        try:
-            with self._part.open("rb") as part, self._map.open("r+b") as marks:
-                for block in blocks:
-                    data = os.pread(part.fileno(), BLOCK_BYTES, block * BLOCK_BYTES)
-                    mark = os.pread(marks.fileno(), _MARK.size, block * _MARK.size)
-                    if mark == _MARK.pack(1, _core.crc32c(data)):
-                        found[block] = data
-                    elif mark[:1] == b"\1":  # damaged
-                        os.pwrite(marks.fileno(), _MARK.pack(0, 0), block * _MARK.size)
-        except FileNotFoundError:  # somebody clears the cache, or has finished the copy
-            pass
+        with self._part.open("rb") as part, self._map.open("r+b") as marks:
+            for block in blocks:
+                data = os.pread(part.fileno(), BLOCK_BYTES, block * BLOCK_BYTES)
+                mark = os.pread(marks.fileno(), _MARK.size, block * _MARK.size)
+                if mark == _MARK.pack(1, _core.crc32c(data)):
+                    found[block] = data
+                elif mark[:1] == b"\1":  # damaged
+                    os.pwrite(marks.fileno(), _MARK.pack(0, 0), block * _MARK.size)
         return found
 
     def _marked(self) -> list[bool]:
@@ -229,7 +232,7 @@ class CachedBlocks:
                         content = data[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES]
                         mark = _MARK.pack(1, _core.crc32c(content))
                         os.pwrite(marks.fileno(), mark, block * _MARK.size)
-        except FileNotFoundError:  # as in _found
+        except FileNotFoundError:  # somebody clears the cache, or has finished the copy
             pass
         except OSError as error:
             raise _refused(self._part, error) from error

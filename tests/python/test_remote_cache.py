@@ -211,3 +211,23 @@ def test_a_copy_of_a_pickled_dataset_has_the_cache(server: FaultyServer, tmp_pat
     server.clear()
     np.testing.assert_array_equal(copy[7]["X"], dataset[7]["X"])
     assert server.n_requests() == 0
+
+
+def test_a_copy_that_gets_its_name_while_a_block_is_looked_for(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = next((top / "top").glob("*.e2e"))
+    data = shard.read_bytes()
+    digest = e2eio.Dataset(top / "top").readers[0].digest
+    copy = cache_module.CachedBlocks(tmp_path, digest, len(data), lambda: None)  # type: ignore[arg-type]
+    copy._put(range(-(-len(data) // cache_module.BLOCK_BYTES)), data)
+    look = copy._found_in_part
+
+    def finish_first(blocks: Any) -> dict[int, bytes]:
+        monkeypatch.undo()  # to finish is to look, too
+        copy._finish()
+        assert not list(tmp_path.glob("*.part"))
+        return look(blocks)
+
+    monkeypatch.setattr(copy, "_found_in_part", finish_first)
+    assert copy._found([1]) == {1: data[cache_module.BLOCK_BYTES : 2 * cache_module.BLOCK_BYTES]}

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from e2eio.conversion.crew import Crew, do_jobs
 from e2eio.conversion.plan import Label, Plan, PlanOptions, SourceFile, make_plan
 from e2eio.conversion.sources import Sources, common_schema, expand, labels_of, read_source
-from e2eio.conversion.workers import Job
-from e2eio.errors import ConfigError
+from e2eio.errors import ConfigError, ImporterError
 from e2eio.importers import ImportOptions
+from e2eio.production import Crew, Job
 from e2eio.progress import Progress
 from e2eio.schema import Schema
 
@@ -84,8 +83,7 @@ def prepare(
     for note in notes:
         progress.note(note)
     jobs = [_reading(path, label, options.imports) for path, label in files]
-    n_processes = min(crew.n_processes, len(jobs) // _FILES_PER_PROCESS + 1)
-    done = do_jobs(crew.workers(1), jobs, n_processes, _ignore)
+    done = crew.do(jobs, _ignore, at_most=len(jobs) // _FILES_PER_PROCESS + 1)
     found: dict[int, tuple[Schema, SourceFile]] = dict(done)
     read = [found[index] for index in range(len(jobs))]
     return make_plan(common_schema(read), tuple(file for _, file in read), options)
@@ -95,7 +93,7 @@ def _reading(path: str, label: Label | None, options: ImportOptions) -> Job:
     def place(_: int) -> tuple[str, str]:
         return "opening it", "fetch the file again, or leave the file out"
 
-    return Job(path, place, _read_source, (path, label, options))
+    return Job(path, place, _read_source, (path, label, options), "reader", ImporterError)
 
 
 def _read_source(

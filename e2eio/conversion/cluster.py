@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Final
 from e2eio import manifest
 from e2eio.conversion.cluster_worker import ADDRESS, ClusterJob, busy_here, convert_here, stop_here
 from e2eio.conversion.plan import Plan, Task
-from e2eio.conversion.work import FinishedShard
-from e2eio.conversion.workers import interrupts_blocked, main_hidden, usable_processes
 from e2eio.errors import ConfigError, E2eioError, MissingDependencyError, ShardIOError
+from e2eio.production import FinishedShard
+from e2eio.production.workers import interrupts_blocked, main_hidden, usable_processes
 
 try:
     from dask import distributed
@@ -73,7 +73,7 @@ def run_on_cluster(
     Parameters
     ----------
     tasks, plan, out, tick
-        As of `Crew.write`. A worker that sees another file under the name of a source refuses.
+        As of `ConversionCrew.write`. A worker that sees another file under the name of a source refuses.
     cluster : True, str, path or Client
         True: processes of this machine. Else the address of a scheduler (``tcp://host:8786``), the
         file that ``dask scheduler --scheduler-file`` writes, or a client, which stays open.

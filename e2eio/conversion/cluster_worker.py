@@ -12,9 +12,10 @@ from typing import Final
 
 from e2eio import manifest
 from e2eio.conversion.plan import PlanOptions, Task
-from e2eio.conversion.work import FinishedShard, write_shard
+from e2eio.conversion.work import write_shard
 from e2eio.errors import ConfigError, ImporterError, ShardNotFoundError
 from e2eio.importers import open_source
+from e2eio.production import FinishedShard
 from e2eio.schema import Schema
 
 __all__ = ["ADDRESS", "ClusterJob", "busy_here", "convert_here", "stop_here"]

@@ -1,33 +1,31 @@
-"""Who does the tasks of a conversion: this process, worker processes of its own, or a Dask cluster."""
+"""Who does the tasks of a conversion: processes of this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from e2eio.conversion.plan import Plan, Task
-from e2eio.conversion.work import FinishedShard, write_shard
-from e2eio.conversion.workers import Job, Workers, may_start_processes, usable_processes
-from e2eio.errors import ConfigError
+from e2eio.conversion.work import write_shard
+from e2eio.errors import ConfigError, ImporterError
+from e2eio.production import Crew, FinishedShard, Job
 from e2eio.progress import Progress
 
 if TYPE_CHECKING:
     from e2eio.conversion.cluster import Cluster
 
-__all__ = ["Crew", "do_jobs"]
+__all__ = ["ConversionCrew"]
 
 
-class Crew:
-    """Does tasks; a context manager that ends what it has started. One thread at a time may use it.
+class ConversionCrew(Crew):
+    """Does tasks of conversions too, in whatever place.
 
     Parameters
     ----------
-    processes : int or None
-        At most; None: as many as there are usable cores.
-    isolate : bool
-        Read sources in other processes even where one would do.
+    processes, isolate
+        As of Crew.
     dask : bool, str, path, Client or None
         A Dask cluster, as of `convert`; None or False: this machine.
 
@@ -38,30 +36,14 @@ class Crew:
     """
 
     def __init__(self, processes: int | None, isolate: bool, dask: Cluster | None = None) -> None:
-        if processes is not None and processes < 1:
-            raise ConfigError(
-                f"wrong number of processes: found {processes!r}, expected at least 1"
-            )
+        super().__init__(processes, isolate)
         if dask is not None and not isinstance(dask, bool) and processes is not None:
             raise ConfigError(
                 f"both processes={processes} and a Dask cluster that is running: expected one of "
                 "them; the cluster has the workers that it has"
             )
-        self.n_processes = processes or usable_processes()
         self._asked = processes
-        self._isolate = isolate and may_start_processes()
-        self._workers = Workers()
         self._dask = None if dask is False else dask
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._workers.close()
-
-    def workers(self, n_wanted: int) -> Workers | None:
-        """Return the workers of this machine, or None: this process is to do it."""
-        return self._workers if self._isolate or min(n_wanted, self.n_processes) > 1 else None
 
     def write(
         self,
@@ -104,20 +86,8 @@ class Crew:
             )
             return
         jobs = [_writing(task, plan, out) for task in tasks]
-        n_processes = min(self.n_processes, len(jobs))
-        for _, shard in do_jobs(self.workers(len(jobs)), jobs, n_processes, tick):
+        for _, shard in self.do(jobs, tick):
             yield shard
-
-
-def do_jobs(
-    workers: Workers | None, jobs: Sequence[Job], n_processes: int, tick: Callable[[int], None]
-) -> Iterator[tuple[int, Any]]:
-    """Do jobs in workers, or here where there are none; yield the number and result of each."""
-    if workers is not None:
-        yield from workers.run(jobs, n_processes, tick)
-        return
-    for index, job in enumerate(jobs):
-        yield index, job.function(*job.arguments, tick)
 
 
 def _writing(task: Task, plan: Plan, out: Path) -> Job:
@@ -132,7 +102,7 @@ def _writing(task: Task, plan: Plan, out: Path) -> Job:
         )
 
     arguments = (task, plan.schema, plan.options, out)
-    return Job(task.path, place, write_shard, arguments)
+    return Job(task.path, place, write_shard, arguments, "reader", ImporterError)
 
 
 def _has(ascending: Sequence[int], number: int) -> bool:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from e2eio import manifest
 from e2eio.conversion.arguments import OPTION_NAMES, make_options, prepare
-from e2eio.conversion.crew import Crew
+from e2eio.conversion.crew import ConversionCrew
 from e2eio.conversion.plan import NanPolicy, Plan, PlanOptions
-from e2eio.conversion.skipped import REPORT_NAME
 from e2eio.conversion.sources import Sources
-from e2eio.conversion.target import Target
-from e2eio.conversion.work import FinishedShard
 from e2eio.errors import ConfigError, ImporterError
 from e2eio.importers import Layout
 from e2eio.manifest import Manifest, Provenance, SourceEntry
+from e2eio.production import Crew, FinishedShard, Target, list_shards, start_progress
+from e2eio.production.skipped import REPORT_NAME
 from e2eio.progress import Progress, make_progress
 from e2eio.remote import refuse_remote_target
 from e2eio.schema import Precision
@@ -173,7 +172,7 @@ def convert(
         raise ConfigError("no target: found an empty path, expected a directory; name it")
     refuse_remote_target(out)
     options = make_options(**{name: arguments[name] for name in OPTION_NAMES})
-    with make_progress(progress) as shown, Crew(processes, isolate, dask) as crew:
+    with make_progress(progress) as shown, ConversionCrew(processes, isolate, dask) as crew:
         plan = prepare(sources, options, crew, shown, labels=labels, label_field=label_field)
         return _convert(plan, Path(out), crew, overwrite, resume, shown)
 
@@ -213,51 +212,34 @@ def plan_conversion(
 
 
 def _convert(
-    plan: Plan, out: Path, crew: Crew, overwrite: bool, resume: bool, progress: Progress
+    plan: Plan, out: Path, crew: ConversionCrew, overwrite: bool, resume: bool, progress: Progress
 ) -> Manifest:
     for source in plan.sources:
         if source.skipped:
             progress.note(f"{source.path}: skipped, as not numeric: {', '.join(source.skipped)}")
     with Target(out) as target:
-        if overwrite:
-            target.clear()
-        else:
-            complete = target.complete(plan) if resume else None
-            if complete is not None:
-                progress.note(f"{out}: already converted")
-                return complete
-            target.refuse_foreign(plan, resume)
-        finished = target.finished(plan) if resume and not overwrite else []
-        target.remove_manifest()
-        try:
-            shards = _make_shards(plan, target, finished, crew, progress)
+        found = target.begin(plan, overwrite=overwrite, resume=resume)
+        if isinstance(found, Manifest):
+            progress.note(f"{out}: already converted")
+            return found
+        with target.filling(plan):
+            shards = _make_shards(plan, target, found, crew, progress)
             _require_all(plan, shards)
             content = _manifest(plan, shards, progress)
             target.report([rows for shard in shards for rows in shard.skipped])
             manifest.write(out, content)
-        except Exception:  # not KeyboardInterrupt: what is complete then stays
-            target.take_back(plan.tasks)
-            raise
-        target.remove_kept()
         return content
 
 
 def _make_shards(
-    plan: Plan, target: Target, finished: list[FinishedShard], crew: Crew, progress: Progress
+    plan: Plan,
+    target: Target,
+    finished: list[FinishedShard],
+    crew: ConversionCrew,
+    progress: Progress,
 ) -> list[FinishedShard]:
     """Return all shards in order, those that there were and those that had to be written."""
-    done = {shard.index for shard in finished}
-    tasks = [task for task in plan.tasks if task.index not in done]
-    if finished:
-        progress.note(f"{target.path}: going on from {len(done)} of {len(plan.tasks)} shards")
-    n_done = sum(plan.tasks[index].n_samples for index in done)
-    progress.start(plan.n_samples, n_done)
-
-    def tick(n_samples: int) -> None:
-        nonlocal n_done
-        n_done += n_samples
-        progress.update(n_done)
-
+    tasks, tick = start_progress(target.path, plan.tasks, finished, plan.n_samples, progress)
     shards = list(finished)
     _require_few_bad(plan, shards)
     for shard in crew.write(plan, tasks, target.path, tick, progress):
@@ -316,16 +298,7 @@ def _manifest(plan: Plan, shards: list[FinishedShard], progress: Progress) -> Ma
         n_zeroed[1],
         sum(rows.n_samples for rows in skipped),
     )
-    statistics = manifest.merge_statistics(
-        [shard.statistics for shard in shards], len(plan.schema.channels)
-    )
-    return Manifest(
-        plan.schema,
-        tuple(shard.entry for shard in shards),
-        statistics,
-        provenance,
-        tuple(shard.content for shard in shards),
-    )
+    return list_shards(plan.schema, shards, provenance)
 
 
 def _total(counts: Sequence[int | None]) -> tuple[int, int | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +12,11 @@ from e2eio import _core, manifest
 from e2eio.conversion.changes import SourceWatch
 from e2eio.conversion.plan import PlanOptions, Task
 from e2eio.conversion.reading import LeftOut, Rows, WantedRows
-from e2eio.conversion.skipped import SkippedSamples, shard_report, write_report
 from e2eio.errors import CorruptShardError, ImporterError
 from e2eio.importers import open_source
-from e2eio.manifest import ChannelStatistics, ShardEntry
+from e2eio.manifest import ShardEntry
+from e2eio.production import FinishedShard
+from e2eio.production.skipped import SkippedSamples, shard_report, write_report
 from e2eio.schema import Schema
 from e2eio.shards import open_shard, open_writer, written_statistics
 
@@ -26,34 +26,9 @@ if TYPE_CHECKING:
     from e2eio._core import ShardWriter
     from e2eio.importers import ImageSource
 
-__all__ = ["FinishedShard", "encode_shard", "write_shard"]
+__all__ = ["encode_shard", "write_shard"]
 
 _CHECK_SLICE: Final = 4_096  # samples decoded between two ticks
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedShard:
-    """A shard under its final name.
-
-    Parameters
-    ----------
-    index : int
-    entry : ShardEntry
-    statistics : tuple of ChannelStatistics
-    content : str
-        Content digest of its samples.
-    n_rounded, n_zeroed : int or None
-        None: not known, as an earlier run has written it.
-    skipped : tuple of SkippedSamples
-    """
-
-    index: int
-    entry: ShardEntry
-    statistics: tuple[ChannelStatistics, ...]
-    content: str
-    n_rounded: int | None
-    n_zeroed: int | None
-    skipped: tuple[SkippedSamples, ...] = ()
 
 
 def write_shard(

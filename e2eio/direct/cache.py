@@ -19,8 +19,8 @@ from e2eio.shards import StoredShards, decode_statistics, open_shard
 
 if TYPE_CHECKING:
     from e2eio.conversion.plan import Plan, Task
-    from e2eio.conversion.work import FinishedShard
     from e2eio.importers import ImportOptions
+    from e2eio.production import FinishedShard
 
 __all__ = ["CacheDirectory", "CachedShards", "about_bytes", "directory_name"]
 __all__ += ["id_digest", "open_cached", "open_without_sources"]

@@ -17,13 +17,14 @@ import numpy as np
 from e2eio import _core
 from e2eio.dataset import Dataset
 from e2eio.errors import ConfigError
+from e2eio.production import ShardRange
 from e2eio.schema import Precision, Schema
-from e2eio.shards import DEFAULT_SHARD_BYTES, shard_name
+from e2eio.shards import DEFAULT_SHARD_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Output", "ShardOptions", "ShardTask", "listed", "plan_output", "shown_schema"]
+__all__ = ["Output", "ShardOptions", "listed", "plan_output", "shown_schema"]
 
 _VERSION: Final = 1  # rises when the same arguments come to mean other bytes
 _MIN_SHARDS: Final = 64  # of a large dataset, so that many threads have work
@@ -73,26 +74,6 @@ class ShardOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardTask:
-    """One shard to write: places [begin, end) of its dataset's order."""
-
-    index: int
-    begin: int
-    end: int
-    shard_id: bytes
-
-    @property
-    def file(self) -> str:
-        """Name of the shard."""
-        return shard_name(self.index)
-
-    @property
-    def n_samples(self) -> int:
-        """Samples that the shard will have."""
-        return self.end - self.begin
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """One dataset to write.
 
@@ -105,7 +86,7 @@ class Output:
     channels : tuple of int
         Of the parents, that it has.
     options : ShardOptions
-    tasks : tuple of ShardTask
+    tasks : tuple of ShardRange
     """
 
     path: Path
@@ -113,7 +94,7 @@ class Output:
     schema: Schema
     channels: tuple[int, ...]
     options: ShardOptions
-    tasks: tuple[ShardTask, ...]
+    tasks: tuple[ShardRange, ...]
 
     @property
     def n_samples(self) -> int:
@@ -187,5 +168,5 @@ def plan_output(
         begin, end = index * n // n_shards, (index + 1) * n // n_shards
         text = json.dumps([*common, index, begin, end])
         shard_id = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        tasks.append(ShardTask(index, begin, end, shard_id))
+        tasks.append(ShardRange(index, begin, end, shard_id))
     return Output(path, order[0], schema, channels, options, tuple(tasks))

@@ -6,19 +6,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from e2eio import _core, manifest
-from e2eio.conversion.target import Target
-from e2eio.conversion.work import FinishedShard
 from e2eio.dataset import Dataset
 from e2eio.errors import CorruptShardError, E2eioError
-from e2eio.manifest import ChannelStatistics, Manifest, Provenance, ShardEntry
+from e2eio.manifest import Manifest, Provenance, ShardEntry
+from e2eio.production import FinishedShard, ShardRange, Target, list_shards
 from e2eio.progress import Progress
-from e2eio.reshard.plan import Output, ShardTask
+from e2eio.reshard.plan import Output
 from e2eio.shards import open_shard, open_writer, written_statistics
 
 if TYPE_CHECKING:
@@ -34,16 +32,6 @@ _CHUNK_BYTES: Final = (
 
 class _StoppedError(Exception):
     """Another thread has failed, or the caller was interrupted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A shard under its final name."""
-
-    index: int
-    entry: ShardEntry
-    statistics: tuple[ChannelStatistics, ...]
-    content: str
 
 
 def write_outputs(
@@ -84,21 +72,18 @@ def write_outputs(
     """
     with ExitStack() as stack:
         targets = [stack.enter_context(Target(output.path)) for output in outputs]
-        run = _Run(dataset, outputs, targets, progress)
         found = [
-            run.begin(number, overwrite=overwrite, resume=resume) for number in range(len(outputs))
+            target.begin(output, overwrite=overwrite, resume=resume)
+            for target, output in zip(targets, outputs, strict=True)
         ]
         complete = [each for each in found if isinstance(each, Manifest)]
         if len(complete) == len(outputs):
             progress.note(f"{', '.join(str(output.path) for output in outputs)}: already written")
             return complete
-        try:
-            return run.write(provenances, found, threads, content)
-        except Exception:  # not KeyboardInterrupt: what is complete then stays
-            for target, output, before in zip(targets, outputs, found, strict=True):
-                if not isinstance(before, Manifest):
-                    target.take_back(output.tasks)
-            raise
+        for target, output, before in zip(targets, outputs, found, strict=True):
+            if not isinstance(before, Manifest):
+                stack.enter_context(target.filling(output))
+        return _Run(dataset, outputs, progress).write(provenances, found, threads, content)
 
 
 class _Run:
@@ -108,36 +93,20 @@ class _Run:
         self,
         dataset: Dataset,
         outputs: Sequence[Output],
-        targets: Sequence[Target],
         progress: Progress,
     ) -> None:
         self._dataset = dataset
         self._outputs = outputs
-        self._targets = targets
         self._progress = progress
         self._reader = _core.SampleReader(dataset.shards)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._n_done = 0
 
-    def begin(self, number: int, *, overwrite: bool, resume: bool) -> Manifest | list[_Written]:
-        """Make a target ready: return its manifest if it is complete, else its finished shards."""
-        output, target = self._outputs[number], self._targets[number]
-        if overwrite:
-            target.clear()
-            return []
-        complete = target.complete(output) if resume else None
-        if complete is not None:
-            return complete
-        target.refuse_foreign(output, resume)
-        shards = [self._known(target, shard) for shard in target.finished(output)] if resume else []
-        target.remove_manifest()
-        return shards
-
     def write(
         self,
         provenances: Sequence[Provenance],
-        found: Sequence[Manifest | list[_Written]],
+        found: Sequence[Manifest | list[FinishedShard]],
         threads: int,
         content: str | None,
     ) -> list[Manifest]:
@@ -162,15 +131,14 @@ class _Run:
             )
         ]
         _check_content(self._outputs[0], made, content)
-        for target, before, listed in zip(self._targets, found, made, strict=True):
+        for output, before, listed in zip(self._outputs, found, made, strict=True):
             if not isinstance(before, Manifest):
-                manifest.write(target.path, listed)
-                target.remove_kept()
+                manifest.write(output.path, listed)
         return made
 
     def _run_threads(
-        self, tasks: Sequence[tuple[int, ShardTask]], n_threads: int
-    ) -> list[tuple[int, _Written]]:
+        self, tasks: Sequence[tuple[int, ShardRange]], n_threads: int
+    ) -> list[tuple[int, FinishedShard]]:
         waiting = iter(tasks)
         for field in self._dataset.schema.scalars:
             self._dataset.scalars(field.name)  # once, before several threads ask for it
@@ -188,8 +156,8 @@ class _Run:
             self._stop.set()
             pool.shutdown(wait=True)
 
-    def _work(self, waiting: Iterator[tuple[int, ShardTask]]) -> list[tuple[int, _Written]]:
-        written: list[tuple[int, _Written]] = []
+    def _work(self, waiting: Iterator[tuple[int, ShardRange]]) -> list[tuple[int, FinishedShard]]:
+        written: list[tuple[int, FinishedShard]] = []
         while True:
             with self._lock:
                 number, task = next(waiting, (-1, None))
@@ -197,7 +165,7 @@ class _Run:
                 return written
             written.append((number, self._write_shard(self._outputs[number], task)))
 
-    def _write_shard(self, output: Output, task: ShardTask) -> _Written:
+    def _write_shard(self, output: Output, task: ShardRange) -> FinishedShard:
         writer = open_writer(
             output.path / task.file,
             output.schema,
@@ -215,9 +183,9 @@ class _Run:
         digests = writer.sample_digests()
         _check_shard(output, entry, digests)
         content = manifest.content_digest(digests)
-        return _Written(task.index, entry, written_statistics(writer), content)
+        return FinishedShard(task.index, entry, written_statistics(writer), content, 0, 0)
 
-    def _fill(self, writer: _core.ShardWriter, output: Output, task: ShardTask) -> None:
+    def _fill(self, writer: _core.ShardWriter, output: Output, task: ShardRange) -> None:
         columns = [self._dataset.scalars(field.name) for field in self._dataset.schema.scalars]
         n_channels, height, width = output.schema.image.shape
         step = max(1, _CHUNK_BYTES // (4 * n_channels * height * width))
@@ -229,11 +197,6 @@ class _Run:
             writer.append(images, [column[ids] for column in columns])
             with self._lock:
                 self._n_done += len(ids)
-
-    def _known(self, target: Target, shard: FinishedShard) -> _Written:
-        reader = open_shard(target.path / shard.entry.file)
-        content = manifest.content_digest(reader.sample_digests(0, reader.n_samples))
-        return _Written(shard.index, shard.entry, shard.statistics, content)
 
 
 def _check_shard(output: Output, entry: ShardEntry, digests: NDArray[np.uint64]) -> None:
@@ -264,18 +227,9 @@ def _check_content(output: Output, made: Sequence[Manifest], content: str | None
         )
 
 
-def _manifest(output: Output, written: Sequence[_Written], provenance: Provenance) -> Manifest:
+def _manifest(output: Output, written: Sequence[FinishedShard], provenance: Provenance) -> Manifest:
     shards = sorted(written, key=lambda shard: shard.index)
-    statistics = manifest.merge_statistics(
-        [shard.statistics for shard in shards], len(output.schema.channels)
-    )
-    listed = Manifest(
-        output.schema,
-        tuple(shard.entry for shard in shards),
-        statistics,
-        provenance,
-        tuple(shard.content for shard in shards),
-    )
+    listed = list_shards(output.schema, shards, provenance)
     if listed.n_samples != output.n_samples:
         raise E2eioError(
             f"samples lost: {output.path}: found {listed.n_samples}, expected {output.n_samples}; "

@@ -17,12 +17,12 @@ from e2eio.detector_grid import CRYSTALS
 from e2eio.errors import ConfigError
 from e2eio.integers import as_integer
 from e2eio.presets import find_preset, scalar_unit
+from e2eio.production import ShardRange
 from e2eio.schema import ImageField, ScalarField, Schema
-from e2eio.shards import shard_name
 from e2eio.sim.apparatus import CMS_RUN_1
 from e2eio.sim.processes import find_process
 
-__all__ = ["SimulationOptions", "SimulationPlan", "SimulationTask", "make_simulation_plan"]
+__all__ = ["SimulationOptions", "SimulationPlan", "make_simulation_plan", "shard_seeds"]
 
 #: Raised whenever the same options give other jets, so that a run does not go on from shards of another version.
 _VERSION: Final = 1
@@ -89,28 +89,9 @@ class SimulationOptions:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class SimulationTask:
-    """One shard to write: jets [begin, end) of the dataset."""
-
-    index: int
-    begin: int
-    end: int
-    shard_id: bytes
-
-    @property
-    def file(self) -> str:
-        """Name of the shard."""
-        return shard_name(self.index)
-
-    @property
-    def n_samples(self) -> int:
-        """Jets of the shard."""
-        return self.end - self.begin
-
-    def seeds(self, seed: int) -> np.random.SeedSequence:
-        """Return what all that is drawn for the shard comes from."""
-        return np.random.SeedSequence([seed, self.index])
+def shard_seeds(seed: int, index: int) -> np.random.SeedSequence:
+    """Return what all that is drawn for a shard comes from."""
+    return np.random.SeedSequence([seed, index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +99,7 @@ class SimulationPlan:
     """All shards of a simulated dataset."""
 
     options: SimulationOptions
-    tasks: tuple[SimulationTask, ...]
+    tasks: tuple[ShardRange, ...]
     max_skipped: int = 0  # every jet is there
 
 
@@ -139,7 +120,7 @@ def make_simulation_plan(options: SimulationOptions) -> SimulationPlan:
         begin, end = edges[index], edges[index + 1]
         parts = [made_by, repr(CMS_RUN_1), index, begin, end, options.schema.to_json()]
         digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16)
-        tasks.append(SimulationTask(index, begin, end, digest.digest()))
+        tasks.append(ShardRange(index, begin, end, digest.digest()))
     return SimulationPlan(options, tuple(tasks))
 
 

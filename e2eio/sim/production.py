@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from e2eio import manifest
-from e2eio.conversion.crew import Crew, do_jobs
-from e2eio.conversion.target import Target
-from e2eio.conversion.work import FinishedShard
-from e2eio.conversion.workers import Job
 from e2eio.errors import ConfigError
 from e2eio.manifest import Manifest, Provenance, ShardEntry
+from e2eio.production import (
+    Crew,
+    FinishedShard,
+    Job,
+    ShardRange,
+    Target,
+    list_shards,
+    start_progress,
+)
 from e2eio.progress import Progress, make_progress
 from e2eio.remote import refuse_remote_target
 from e2eio.shards import open_writer, slice_samples, written_statistics
@@ -26,8 +31,8 @@ from e2eio.sim.pileup import MEAN_PILEUP
 from e2eio.sim.plan import (
     SimulationOptions,
     SimulationPlan,
-    SimulationTask,
     make_simulation_plan,
+    shard_seeds,
 )
 from e2eio.sim.processes import find_process
 
@@ -116,7 +121,7 @@ def simulate(
         process, n, seed, resolution, float(pileup), shard_samples, compression_level
     )
     plan = make_simulation_plan(options)
-    with make_progress(progress, verb="simulated") as shown, Crew(processes, False) as crew:
+    with make_progress(progress, verb="simulated") as shown, Crew(processes) as crew:
         import_module("e2eio.sim.jets")  # a package that is missing is told before anything is made
         return _simulate(plan, Path(out), crew, overwrite, resume, shown)
 
@@ -125,24 +130,13 @@ def _simulate(
     plan: SimulationPlan, out: Path, crew: Crew, overwrite: bool, resume: bool, progress: Progress
 ) -> Manifest:
     with Target(out) as target:
-        if overwrite:
-            target.clear()
-        else:
-            complete = target.complete(plan) if resume else None
-            if complete is not None:
-                progress.note(f"{out}: already simulated")
-                return complete
-            target.refuse_foreign(plan, resume)
-        finished = target.finished(plan) if resume and not overwrite else []
-        target.remove_manifest()
-        try:
-            shards = _make_shards(plan, out, finished, crew, progress)
-            content = _manifest(plan, shards)
+        found = target.begin(plan, overwrite=overwrite, resume=resume)
+        if isinstance(found, Manifest):
+            progress.note(f"{out}: already simulated")
+            return found
+        with target.filling(plan):
+            content = _manifest(plan, _make_shards(plan, out, found, crew, progress))
             manifest.write(out, content)
-        except Exception:  # not KeyboardInterrupt: what is complete then stays
-            target.take_back(plan.tasks)
-            raise
-        target.remove_kept()
         return content
 
 
@@ -154,37 +148,25 @@ def _make_shards(
     progress: Progress,
 ) -> list[FinishedShard]:
     """Return all shards in order, those that there were and those that had to be simulated."""
-    done = {shard.index for shard in finished}
-    tasks = [task for task in plan.tasks if task.index not in done]
-    if finished:
-        progress.note(f"{out}: going on from {len(done)} of {len(plan.tasks)} shards")
-    n_done = sum(plan.tasks[index].n_samples for index in done)
-    progress.start(plan.options.n, n_done)
-
-    def tick(n_samples: int) -> None:
-        nonlocal n_done
-        n_done += n_samples
-        progress.update(n_done)
-
+    tasks, tick = start_progress(out, plan.tasks, finished, plan.options.n, progress)
     jobs = [_job(task, plan.options, out) for task in tasks]
-    n_processes = min(crew.n_processes, len(jobs))
-    made = [shard for _, shard in do_jobs(crew.workers(len(jobs)), jobs, n_processes, tick)]
+    made = [shard for _, shard in crew.do(jobs, tick)]
     progress.close()
     return sorted([*finished, *made], key=lambda shard: shard.index)
 
 
-def _job(task: SimulationTask, options: SimulationOptions, out: Path) -> Job:
+def _job(task: ShardRange, options: SimulationOptions, out: Path) -> Job:
     def place(n_done: int) -> tuple[str, str]:
         return (
             f"simulating jet {task.begin + n_done} of {options.n}",
             "run the same again to go on from the shards that are complete, or use another seed",
         )
 
-    return Job(task.file, place, write_simulated_shard, (task, options, out))
+    return Job(task.file, place, write_simulated_shard, (task, options, out), "simulation")
 
 
 def write_simulated_shard(
-    task: SimulationTask, options: SimulationOptions, out: Path, tick: Callable[[int], None]
+    task: ShardRange, options: SimulationOptions, out: Path, tick: Callable[[int], None]
 ) -> FinishedShard:
     """Simulate and write one shard: all that a worker does.
 
@@ -192,7 +174,7 @@ def write_simulated_shard(
 
     Parameters
     ----------
-    task : SimulationTask
+    task : ShardRange
     options : SimulationOptions
     out : path
         Directory of the dataset; it exists.
@@ -240,13 +222,13 @@ def write_simulated_shard(
 
 
 def _labelled(
-    task: SimulationTask, options: SimulationOptions, tick: Callable[[int], None]
+    task: ShardRange, options: SimulationOptions, tick: Callable[[int], None]
 ) -> Iterator[tuple[int, JetSample]]:
     """Yield the jets of a shard with their labels: half of each class, in an order drawn at random."""
     from e2eio.sim.jets import make_pileup, simulate_jets  # brings in the generator
 
     tick(0)
-    order, pool, *classes = task.seeds(options.seed).spawn(4)
+    order, pool, *classes = shard_seeds(options.seed, task.index).spawn(4)
     labels: NDArray[np.int64] = np.arange(task.begin, task.end) % 2
     np.random.default_rng(order).shuffle(labels)
     pileup = make_pileup(options.pileup, int(pool.generate_state(1)[0]))
@@ -264,14 +246,4 @@ def _manifest(plan: SimulationPlan, shards: list[FinishedShard]) -> Manifest:
     provenance = Provenance(
         (), manifest.converter_name(), plan.options.to_json(), manifest.creation_time()
     )
-    schema = plan.options.schema
-    statistics = manifest.merge_statistics(
-        [shard.statistics for shard in shards], len(schema.channels)
-    )
-    return Manifest(
-        schema,
-        tuple(shard.entry for shard in shards),
-        statistics,
-        provenance,
-        tuple(shard.content for shard in shards),
-    )
+    return list_shards(plan.options.schema, shards, provenance)

@@ -144,7 +144,7 @@ def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
     write_small(tmp_path / "a.parquet", make_images(2))
     program = (
         "import time\n"
-        "from e2eio.conversion.workers import Workers\n"
+        "from e2eio.production.workers import Workers\n"
         "from e2eio.conversion.arguments import _reading\n"
         "from e2eio.importers import ImportOptions\n"
         "options = ImportOptions(shape=(2, 6, 6), channels=('a', 'b'))\n"
@@ -173,7 +173,7 @@ def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
 def test_the_first_worker_never_sees_ctrl_c() -> None:
     program = (
         "import os, signal\n"
-        "from e2eio.conversion import workers\n"
+        "from e2eio.production import workers\n"
         "worker = workers._start()\n"
         "os.kill(worker.process.pid, signal.SIGINT)\n"  # it has not even begun to import
         "worker.pipe.send((max, (1,)))\n"  # of 1 and a tick: an error, told by one who lives

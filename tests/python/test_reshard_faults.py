@@ -182,7 +182,7 @@ def test_ctrl_c_leaves_complete_shards(tmp_path: Path) -> None:
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
-    from e2eio.conversion.target import Target
+    from e2eio.production import Target
 
     source = make(tmp_path / "d", 5)
     with Target(tmp_path / "m"), pytest.raises(ShardExistsError, match="in use"):

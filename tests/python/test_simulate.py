@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import e2eio
 from e2eio.errors import ConfigError, E2eioError, ShardExistsError
 from e2eio.presets import recognise
 from e2eio.sim import simulate
-from e2eio.sim.plan import SimulationOptions, make_simulation_plan
+from e2eio.sim.plan import SimulationOptions, make_simulation_plan, shard_seeds
 
 for package in ("pythia8mc", "fastjet"):
     pytest.importorskip(package, reason=f"package {package} of the extra 'sim' is missing")
@@ -157,6 +158,58 @@ def test_a_simulation_that_is_stopped_keeps_complete_shards(
         assert reader.digest.partition("-")[2] in {task.shard_id.hex() for task in plan.tasks}
 
 
+def test_a_worker_that_crashes_is_named_with_its_jets_and_the_next_run_goes_on(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if '--multiprocessing-fork' in sys.orig_argv:\n"
+        "    from e2eio.sim import generator, jets\n"
+        "    streams = []\n"
+        "    def crashing(settings, seed):\n"
+        "        streams.append(seed)\n"
+        "        if len(streams) > 2:\n"  # the second shard's
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        yield from generator.collisions(settings, seed)\n"
+        "    jets.collisions = crashing\n"
+    )
+    program = (
+        "from e2eio.production import Crew\n"
+        "from e2eio.sim import production, simulate\n"
+        "production.Crew = lambda processes: Crew(processes, isolate=True)\n"
+        f"simulate('top', {str(tmp_path / 'd')!r}, n=7, seed=5, shard_samples=4, pileup=0.0, "
+        "processes=1, progress=False)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    found = "simulation crashed: shard-00001.e2e: found SIGSEGV while its process was simulating"
+    assert f"{found} jet 3 of 7" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["shard-00000.e2e.kept"]
+    run_again(tmp_path / "d")
+    assert shards_in(tmp_path / "d") == whole
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    program = (
+        "import resource\n"
+        "from e2eio.errors import ShardIOError\n"
+        "from e2eio.sim import simulate\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))\n"  # of some 20 kB
+        "try:\n"
+        f"    simulate('top', {str(tmp_path / 'd')!r}, n=4, pileup=0.0, processes=1, progress=False)\n"
+        "except ShardIOError as error:\n"
+        "    print(error.errno, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.startswith(f"{errno.EFBIG} cannot write"), done.stderr
+    assert "shard-00000.e2e" in done.stdout
+    assert not (tmp_path / "d").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -200,7 +253,7 @@ def test_seeds_of_shards_differ_and_sizes_add_up() -> None:
     plan = make_simulation_plan(SimulationOptions("top", 5001, seed=3))
     assert sum(task.n_samples for task in plan.tasks) == 5001
     assert len({task.shard_id for task in plan.tasks}) == len(plan.tasks)
-    states = {tuple(task.seeds(3).generate_state(2)) for task in plan.tasks}
+    states = {tuple(shard_seeds(3, task.index).generate_state(2)) for task in plan.tasks}
     assert len(states) == len(plan.tasks)
 
 

@@ -1,23 +1,17 @@
-"""The directory that a conversion writes into: what is there, what of it counts, who else writes."""
+"""The directory that a dataset is written into: what is there, what of it counts, who else writes."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol
 
 from e2eio import manifest
-from e2eio.conversion.skipped import (
-    REPORT_NAME,
-    SkippedSamples,
-    read_report,
-    shard_report,
-    write_report,
-)
-from e2eio.conversion.work import FinishedShard
 from e2eio.errors import (
     CorruptShardError,
     E2eioError,
@@ -25,9 +19,17 @@ from e2eio.errors import (
     ShardNotFoundError,
 )
 from e2eio.manifest import Manifest, ShardEntry
-from e2eio.shards import SHARD_NAME, decode_statistics, open_shard, shard_paths
+from e2eio.production.finished import FinishedShard
+from e2eio.production.skipped import (
+    REPORT_NAME,
+    SkippedSamples,
+    read_report,
+    shard_report,
+    write_report,
+)
+from e2eio.shards import SHARD_NAME, decode_statistics, open_shard, shard_name, shard_paths
 
-__all__ = ["ShardPlan", "ShardTask", "Target"]
+__all__ = ["ShardPlan", "ShardRange", "ShardTask", "Target"]
 
 # A complete shard of a conversion that failed: not under a final name, but there for the next run.
 _KEPT: Final = ".kept"
@@ -54,6 +56,26 @@ class ShardTask(Protocol):
         """16 bytes: a digest of all that decides its bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class ShardRange:
+    """A ShardTask that is the samples [begin, end) of a dataset."""
+
+    index: int
+    begin: int
+    end: int
+    shard_id: bytes
+
+    @property
+    def file(self) -> str:
+        """Name of the shard."""
+        return shard_name(self.index)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that the shard will have."""
+        return self.end - self.begin
+
+
 class ShardPlan(Protocol):
     """All shards of a dataset."""
 
@@ -77,7 +99,7 @@ class Target:
     Raises
     ------
     ShardExistsError
-        It is no directory, or another conversion is writing into it.
+        It is no directory, or another run is writing into it.
     ShardIOError
         The system refused.
     """
@@ -106,7 +128,7 @@ class Target:
         except BlockingIOError as error:
             os.close(self._handle)
             raise ShardExistsError(
-                f"target is in use: {self.path}: another conversion is writing into it; wait for it",
+                f"target is in use: {self.path}: another run is writing into it; wait for it",
                 str(self.path),
                 errno=error.errno,
             ) from error
@@ -125,7 +147,41 @@ class Target:
         if error is not None and self._made and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def complete(self, plan: ShardPlan) -> Manifest | None:
+    def begin(
+        self, plan: ShardPlan, *, overwrite: bool, resume: bool
+    ) -> Manifest | list[FinishedShard]:
+        """Return the manifest if the plan's dataset is there, whole; else make ready, and return its finished shards.
+
+        Raises
+        ------
+        ShardExistsError
+            The directory holds something else, and is not to be overwritten.
+        """
+        if overwrite:
+            self._clear()
+            return []
+        complete = self._complete(plan) if resume else None
+        if complete is not None:
+            return complete
+        self._refuse_foreign(plan, resume)
+        finished = self._finished(plan) if resume else []
+        self._remove_manifest()  # incomplete before its shards change
+        return finished
+
+    @contextmanager
+    def filling(self, plan: ShardPlan) -> Iterator[None]:
+        """Write shards and manifest within: if that fails, no shard stays under a final name.
+
+        After a KeyboardInterrupt complete ones do.
+        """
+        try:
+            yield
+        except Exception:
+            self._take_back(plan.tasks)
+            raise
+        self._remove_kept()
+
+    def _complete(self, plan: ShardPlan) -> Manifest | None:
         """Return the manifest if the directory holds the plan's dataset, whole; else None."""
         content = self._manifest()
         if content is None or not _same(content, plan):
@@ -136,7 +192,7 @@ class Target:
                 return None
         return content
 
-    def skipped(self, task: ShardTask) -> tuple[SkippedSamples, ...]:
+    def _skipped(self, task: ShardTask) -> tuple[SkippedSamples, ...]:
         """Return what an earlier run has left out of the task's shard, as far as it is known."""
         reports = (shard_report(self.path / task.file), self.path / REPORT_NAME)
         for report in reports:
@@ -146,7 +202,7 @@ class Target:
                 return found
         return ()
 
-    def finished(self, plan: ShardPlan) -> list[FinishedShard]:
+    def _finished(self, plan: ShardPlan) -> list[FinishedShard]:
         """Return the plan's shards that an earlier run has finished; their pixels are checked."""
         shards = []
         for task in plan.tasks:
@@ -163,13 +219,13 @@ class Target:
                 content = manifest.content_digest(reader.sample_digests(0, reader.n_samples))
             except E2eioError:  # damaged since: it is written again
                 continue
-            skipped = self.skipped(task)
+            skipped = self._skipped(task)
             shards.append(
                 FinishedShard(task.index, entry, statistics, content, None, None, skipped)
             )
         return shards
 
-    def refuse_foreign(self, plan: ShardPlan, resume: bool) -> None:
+    def _refuse_foreign(self, plan: ShardPlan, resume: bool) -> None:
         """Raise ShardExistsError if the directory holds anything that this plan has not written."""
         content = self._manifest()
         if content is not None and not (resume and _same(content, plan)):
@@ -182,9 +238,9 @@ class Target:
             if task is None or not _may_be(path, task):
                 raise self._exists(path.name, "a shard of other sources or options")
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Remove the dataset that is there, for it is to be overwritten."""
-        self.remove_kept()
+        self._remove_kept()
         names = [manifest.FILE_NAME, REPORT_NAME]
         names += [path.name for path in self.path.iterdir() if _is_shard(path.name)]
         try:
@@ -193,7 +249,7 @@ class Target:
         except OSError as error:
             raise manifest.io_error("cannot remove a file in", self.path, error) from error
 
-    def remove_manifest(self) -> None:
+    def _remove_manifest(self) -> None:
         """Make the dataset incomplete before its shards change."""
         (self.path / manifest.FILE_NAME).unlink(missing_ok=True)
 
@@ -201,15 +257,15 @@ class Target:
         """Write what was left out of all shards, or remove the report of an earlier dataset."""
         write_report(self.path / REPORT_NAME, skipped)
 
-    def remove_kept(self) -> None:
+    def _remove_kept(self) -> None:
         """Remove what is of no use beside a complete dataset."""
         for pattern in (f"shard-*.e2e{_KEPT}", shard_report(Path("shard-*.e2e")).name):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def take_back(self, tasks: Sequence[ShardTask]) -> None:
+    def _take_back(self, tasks: Sequence[ShardTask]) -> None:
         """After a failure, rename finished shards: none stays under a final name."""
-        self.remove_manifest()
+        self._remove_manifest()
         for task in tasks:
             path = self.path / task.file
             if path.exists():
@@ -233,7 +289,7 @@ class Target:
         entry = _entry(path, task)
         if entry is None:
             return None
-        skipped = self.skipped(task)
+        skipped = self._skipped(task)
         n_skipped = sum(rows.n_samples for rows in skipped)
         n_bad = sum(rows.n_samples for rows in skipped if not rows.not_finite)
         if entry.n_samples + n_skipped != task.n_samples or n_bad > plan.max_skipped:

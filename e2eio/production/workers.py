@@ -1,4 +1,4 @@
-"""Processes that read sources: a parser that crashes on a hostile file takes only its process along.
+"""Processes that do jobs: a parser that crashes on a hostile file takes only its process along.
 
 Each is an interpreter of its own at the end of a pipe, which is all that joins it to the caller: a
 worker whose pipe is closed stops at its next tick, and a pipe whose worker is gone says so.
@@ -20,7 +20,7 @@ from multiprocessing.context import SpawnProcess
 from types import ModuleType
 from typing import Any, Final
 
-from e2eio.errors import E2eioError, ImporterError, InternalError
+from e2eio.errors import E2eioError, InternalError
 from e2eio.remote import KnownUrls
 
 __all__ = [
@@ -47,7 +47,7 @@ class Job:
     Parameters
     ----------
     path : str
-        File that is read.
+        File that it is about.
     place : callable
         Called here if the worker dies, with the sum of what it had told: returns what it was doing,
         to follow "its process was", and what to do about it.
@@ -55,12 +55,18 @@ class Job:
         Of a module of this package; called with `arguments` and ``tick(n)``, which is to be called
         every few seconds, and whose error is to be passed on.
     arguments : tuple
+    who : str
+        What crashes if the worker does.
+    error : type
+        What is raised then.
     """
 
     path: str
     place: Callable[[int], tuple[str, str]]
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    who: str
+    error: type[E2eioError] = E2eioError
 
 
 @dataclass(slots=True)
@@ -120,10 +126,9 @@ class Workers:
 
         Raises
         ------
-        ImporterError
-            A worker has crashed; the message names its file, and what to do.
         E2eioError
-            A worker was killed, or ended.
+            A worker has crashed, or was killed; the message names its file, and what to do. A crash
+            is the job's `error`.
         Exception
             What a job has raised.
         """
@@ -179,7 +184,7 @@ def _death(worker: _Worker, job: Job) -> E2eioError:
     if exit_code == -signal.SIGKILL:
         return E2eioError(
             f"worker was killed: {job.path}: found SIGKILL while it was {doing}, as from the "
-            "system when memory is short; use fewer processes, then convert again to go on",
+            "system when memory is short; use fewer processes, then run it again to go on",
             job.path,
         )
     if exit_code is None or exit_code >= 0:
@@ -189,9 +194,9 @@ def _death(worker: _Worker, job: Job) -> E2eioError:
             found = signal.Signals(-exit_code).name
         except ValueError:
             found = f"signal {-exit_code}"
-    return ImporterError(
-        f"reader crashed: {job.path}: found {found} while its process was {doing}, expected "
-        f"samples or an error; {remedy}",
+    return job.error(
+        f"{job.who} crashed: {job.path}: found {found} while its process was {doing}, expected "
+        f"a result or an error; {remedy}",
         job.path,
     )
 

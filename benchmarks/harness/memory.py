@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 __all__ = ["grow_over_epochs", "time_first_batches"]
 
@@ -27,10 +28,15 @@ def time_first_batches(path: str, n: int) -> list[float]:
 
 
 def grow_over_epochs(path: str, n: int) -> float:
-    """Return how much resident memory n epochs add (MiB), after 100 in which prefetch settles."""
+    """Return how much resident memory n epochs add (MiB), after 100 in which buffers come to be.
+
+    Threads and prefetch are fixed: "auto" may at any time find that more slots pay, and a slot is
+    32 MB of memory that nobody has lost.
+    """
     import e2eio
 
-    with e2eio.Loader(path, batch_size=64, shuffle=True, framework="numpy") as loader:
+    fixed: dict[str, Any] = {"threads": 2, "prefetch": 4, "framework": "numpy"}
+    with e2eio.Loader(path, batch_size=64, shuffle=True, **fixed) as loader:
         before = 0
         for epoch in range(n + 100):
             if epoch == 100:

@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import re
 import threading
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +31,17 @@ class FaultyServer:
     fault : callable
         Of the number of the request and its path: one of FAULTS, another status, "whole" (ignores the range), or
         None: a good answer.
+    upstream : str
+        URL of a server whose answers are passed on; empty: the directory's files are sent.
+    most_at_once : int
+        Requests that were under way side by side.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.upstream = ""
+        self.most_at_once = 0
+        self._n_under_way = 0
         self.requests: list[tuple[str, int | None, int | None]] = []
         self.queries: list[str] = []
         self.authorizations: list[str | None] = []
@@ -72,6 +81,17 @@ class FaultyServer:
             self.requests.append((path, begin, end))
             return len(self.requests)
 
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self._lock:
+            self._n_under_way += 1
+            self.most_at_once = max(self.most_at_once, self._n_under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_under_way -= 1
+
     def first_time(self, *faults: str) -> Callable[[int, str], str | None]:
         """Return a `fault` that meets each range once, whoever asks in what order: the next try succeeds."""
         seen: set[tuple[str, int | None, int | None]] = set()
@@ -109,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        self._answer(body=True)
+        with self.server_of.under_way():
+            self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
         owner = self.server_of
@@ -128,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is not None and fault.isdecimal():
             self._plain(int(fault), b"no")
+            return
+        if owner.upstream:
+            self._pass_on(fault)
             return
         if parts.path in owner.answers:
             self._plain(200, owner.answers[parts.path]())
@@ -150,6 +174,26 @@ class _Handler(BaseHTTPRequestHandler):
         if not found[1]:
             return -int(found[2]), None
         return int(found[1]), int(found[2]) + 1 if found[2] else None
+
+    def _pass_on(self, fault: str | None) -> None:
+        """Answer what the other server does."""
+        asked = {name: self.headers[name] for name in ("Range",) if name in self.headers}
+        request = urllib.request.Request(self.server_of.upstream + self.path, headers=asked)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, headers, data = answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            status, headers, data = error.code, error.headers, error.read()
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() in ("content-type", "content-range", "etag"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if fault == "drop":
+            data = data[: len(data) // 2]
+            self.close_connection = True
+        self.wfile.write(data)
 
     def _plain(self, status: int, content: bytes) -> None:
         self.send_response(status)

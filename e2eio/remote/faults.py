@@ -13,14 +13,25 @@ from e2eio.errors import E2eioError, ImporterError, ShardIOError, ShardNotFoundE
 from e2eio.remote.limits import Limits
 from e2eio.remote.urls import RemoteUrl
 
-__all__ = ["Fault", "changed_fault", "described", "fault_of", "status_fault", "try_often"]
+__all__ = ["Fault", "changed_fault", "denied_fault", "described", "fault_of", "status_fault"]
+__all__ += ["try_often"]
 
 _MAX_PAUSE_S: Final = 10.0
 _PASSING_ERRNO: Final = {
     *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE),
     *(errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH),
 }
-_CLIENTS: Final = {"aiohttp", "botocore", "aiobotocore", "urllib3", "requests", "gcsfs", "fsspec"}
+_CLIENTS: Final = {
+    "aiohttp",
+    "botocore",
+    "aiobotocore",
+    "urllib3",
+    "requests",
+    "gcsfs",
+    "fsspec",
+    "google",
+}
+_DENIED_NAMES: Final = ("Credential", "NoAuthToken", "RefreshError", "NonRetryable")
 _FINAL_NAMES: Final = ("Certificate", "InvalidURL", "NoRegion", "ParamValidation")
 
 T = TypeVar("T")
@@ -84,7 +95,7 @@ def status_fault(status: int, words: str, retry_after: str | None = None) -> Fau
     """Return the fault of an HTTP status that is no success."""
     said = f"the server answered {status} {words}".rstrip()
     if status in (401, 403, 407):
-        return _denied(said)
+        return denied_fault(said)
     if status in (404, 410):
         return Fault(said, passing=False, errno=errno.ENOENT, remedy="check the URL")
     if status == 412:
@@ -96,7 +107,8 @@ def status_fault(status: int, words: str, retry_after: str | None = None) -> Fau
     return Fault(said, passing=passing, errno=errno.EIO, after_s=after)
 
 
-def _denied(reason: str) -> Fault:
+def denied_fault(reason: str) -> Fault:
+    """Return the fault of credentials that are missing, or that a server does not take."""
     return Fault(
         reason,
         passing=False,
@@ -126,8 +138,8 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return Fault("no answer in time", passing=True, errno=errno.ETIMEDOUT)
     name, module = type(error).__name__, type(error).__module__.partition(".")[0]
-    if "Credential" in name or name == "NoAuthTokenError":
-        return _denied(name)
+    if any(word in name for word in _DENIED_NAMES):
+        return denied_fault(name)
     number = error.errno if isinstance(error, OSError) and error.errno else 0
     known = module in _CLIENTS or isinstance(error, ConnectionError | EOFError)
     passing = (

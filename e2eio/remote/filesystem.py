@@ -56,6 +56,10 @@ def make_reader(
     if protocol == "root":
         given.setdefault("timeout", math.ceil(Limits.from_environment().timeout))
         return XRootDFiles(_made(kind, url, given))
+    if protocol in ("gs", "gcs"):
+        from e2eio.remote.gcs import GcsFiles, open_gcs
+
+        return GcsFiles(open_gcs({**given, "asynchronous": True, "loop": loop}))
     if not kind.async_impl:
         return ThreadedFiles(_made(kind, url, given))
     given |= {"asynchronous": True, "loop": loop}

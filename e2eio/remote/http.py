@@ -15,10 +15,6 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MAX_WHOLE_BYTES: Final = 64 << 20  # taken from a server that sends files whole or not at all
 
 
-def _identity(headers: Any) -> str:
-    return str(headers.get("ETag") or headers.get("Last-Modified") or "")
-
-
 async def _body(answer: Any, n_bytes: int) -> bytes:
     """Return a body of so many bytes; no more of it is ever held."""
     data: bytes = await answer.content.readexactly(n_bytes)
@@ -30,14 +26,24 @@ async def _body(answer: Any, n_bytes: int) -> bytes:
 class HttpFiles(AsyncFiles):
     """Files of an HTTP server, with the session and the headers of fsspec's file system."""
 
-    async def _get(self, url: RemoteUrl, byte_range: str) -> tuple[bytes, int, FileState]:
-        """Return what the server sends, the place of its first byte, and the state of the file."""
+    #: Headers of answers that tell a file from the one that may replace it, the best one first.
+    _IDENTITY: tuple[str, ...] = ("ETag", "Last-Modified")
+
+    async def _request(
+        self, url: RemoteUrl, state: FileState | None
+    ) -> tuple[Any, str, dict[str, Any]]:
+        """Return the session, what to ask it for, and with which options."""
         session = await self._fs.set_session()
-        given = dict(self._fs.kwargs)
+        target = self._fs.encode_url(url.whole.partition("#")[0])
+        return session, target, dict(self._fs.kwargs)
+
+    async def _get(
+        self, url: RemoteUrl, byte_range: str, state: FileState | None = None
+    ) -> tuple[bytes, int, FileState]:
+        """Return what the server sends, the place of its first byte, and the state of the file."""
+        session, target, given = await self._request(url, state)
         headers = {**given.pop("headers", {}), "Range": byte_range, "Accept-Encoding": "identity"}
-        async with session.get(
-            self._fs.encode_url(url.whole.partition("#")[0]), headers=headers, **given
-        ) as answer:
+        async with session.get(target, headers=headers, **given) as answer:
             if answer.status == 206:
                 return await self._part(answer)
             if answer.status == 200:
@@ -58,7 +64,7 @@ class HttpFiles(AsyncFiles):
         ):
             raise Fault(f"the server announces {length} bytes of {n_expected}", passing=True)
         data = await _body(answer, n_expected)
-        return data, begin, FileState(n_bytes, _identity(answer.headers))
+        return data, begin, FileState(n_bytes, self._identity(answer.headers))
 
     async def _whole(self, answer: Any) -> tuple[bytes, int, FileState]:
         length = answer.headers.get("Content-Length", "")
@@ -69,7 +75,10 @@ class HttpFiles(AsyncFiles):
                 remedy="copy the file here, or take a server that does",
             )
         data = await _body(answer, int(length))
-        return data, 0, FileState(len(data), _identity(answer.headers))
+        return data, 0, FileState(len(data), self._identity(answer.headers))
+
+    def _identity(self, headers: Any) -> str:
+        return next((str(headers[name]) for name in self._IDENTITY if headers.get(name)), "")
 
     async def read_tail(self, url: RemoteUrl, n_bytes: int) -> Tail:
         """Return the last `n_bytes` of a file, by one request."""
@@ -88,7 +97,7 @@ class HttpFiles(AsyncFiles):
         """Return bytes [begin, end)."""
         if begin == end:
             return b""
-        data, first, now = await self._get(url, f"bytes={begin}-{end - 1}")
+        data, first, now = await self._get(url, f"bytes={begin}-{end - 1}", state)
         if state is not None and now.n_bytes != state.n_bytes:
             raise changed_fault(f"found {now.n_bytes} bytes, expected {state.n_bytes}")
         if state is not None and "" != now.identity != state.identity != "":

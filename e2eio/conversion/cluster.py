@@ -107,7 +107,8 @@ def run_on_cluster(
             raise E2eioError(
                 f"a task has killed {error.allowed_failures + 1} workers: {error.task}: the last "
                 f"was {error.last_worker.address}; look at its log, and if memory was short, give "
-                "workers more; then convert again to go on"
+                "workers more; if a sample crashes its reader, convert without Dask and with skip_bad; "
+                "either goes on from what is done"
             ) from error
         finally:
             run.stop()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from e2eio.conversion.crashes import find_crashes, first_unread
 from e2eio.conversion.plan import Plan, Task
 from e2eio.conversion.work import write_shard
 from e2eio.errors import ConfigError, ImporterError
-from e2eio.production import Crew, FinishedShard, Job
+from e2eio.production import Crew, FinishedShard, Job, WorkerCrash
 from e2eio.progress import Progress
 
 if TYPE_CHECKING:
@@ -85,26 +85,48 @@ class ConversionCrew(Crew):
                 progress=progress,
             )
             return
-        jobs = [_writing(task, plan, out) for task in tasks]
-        for _, shard in self.do(jobs, tick):
-            yield shard
+        yield from self._write_here(plan, tasks, out, tick, progress)
+
+    def _write_here(
+        self,
+        plan: Plan,
+        tasks: Sequence[Task],
+        out: Path,
+        tick: Callable[[int], None],
+        progress: Progress,
+    ) -> Iterator[FinishedShard]:
+        """Do tasks; those whose reader crashes come last, again and again, without the samples that do it."""
+        crashes = []
+        for index, done in self.do([_writing(task, plan, out) for task in tasks], tick):
+            if not isinstance(done, WorkerCrash):
+                yield done
+                continue
+            tick(-done.n_told)
+            crashes.append((tasks[index], done))
+
+        for task, crash in crashes:
+            progress.note(
+                f"{task.path}: its reader crashed: {crash.found}; looking for the samples"
+            )
+            known = find_crashes(task, plan.options, crash, self._do_one)
+            yield from self._write_here(plan, [known], out, tick, progress)
+
+    def _do_one(self, job: Job) -> Any:
+        ((_, result),) = self._workers.run([job], 1, lambda _: None)
+        return result
 
 
 def _writing(task: Task, plan: Plan, out: Path) -> Job:
     def place(n_done: int) -> tuple[str, str]:
-        rows = [row for row in range(task.begin, task.end) if not _has(task.exclude, row)]
-        first = rows[n_done] if n_done < len(rows) else task.end - 1
+        first = min(first_unread(task, n_done), task.end - 1)
         numbers = f"{task.first_sample + first}-{task.first_sample + task.end - 1}"
         return (
             f"reading samples {first} to {task.end - 1} of it, of which it gave none",
             "fetch the file again, leave the file out, or leave out the samples that do it, which "
-            f"are among {numbers}, by exclude",
+            f"are among {numbers}, by exclude, or have them found by skip_bad",
         )
 
     arguments = (task, plan.schema, plan.options, out)
-    return Job(task.path, place, write_shard, arguments, "reader", ImporterError)
-
-
-def _has(ascending: Sequence[int], number: int) -> bool:
-    place = bisect_left(ascending, number)
-    return place < len(ascending) and ascending[place] == number
+    # What is excluded may be read around, and what does it be found.
+    may_crash = plan.options.skip_bad > 0 or bool(task.exclude)
+    return Job(task.path, place, write_shard, arguments, "reader", ImporterError, may_crash)

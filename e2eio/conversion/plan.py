@@ -131,6 +131,8 @@ class Task:
     first_sample : int
         Number of the source's first sample, counted over all sources: what `exclude` of a conversion
         counts by.
+    crashed : tuple of (int, str)
+        Ascending rows that crash their reader, and how: they are never read, and reported unless excluded.
     """
 
     index: int
@@ -143,6 +145,7 @@ class Task:
     fingerprint: bytes
     label: Label | None = None
     first_sample: int = 0
+    crashed: tuple[tuple[int, str], ...] = ()
 
     @property
     def file(self) -> str:

@@ -65,12 +65,21 @@ class WantedRows:
         Ascending rows that are not wanted.
     limit : int
         Wanted rows that may be unreadable.
+    crashed : tuple of (int, str)
+        Ascending rows that crash their reader, and how: the source is not asked for them.
     """
 
-    def __init__(self, source: ImageSource, exclude: tuple[int, ...], limit: int) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        exclude: tuple[int, ...],
+        limit: int,
+        crashed: tuple[tuple[int, str], ...] = (),
+    ) -> None:
         self._source = source
         self._exclude = exclude
         self._limit = limit
+        self._crashed = crashed
         self._left_out: list[LeftOut] = []
 
     @property
@@ -108,9 +117,19 @@ class WantedRows:
         ShardIOError
             The system refused.
         """
-        for first, last in self._stretches(begin, end):
-            for rows in self._read(first, last):
-                yield from self._wanted(rows)
+        for row, found in self._crashed:
+            yield from self._read_between(begin, row)
+            if not self._excluded(row, row + 1):
+                reason = f"its reader crashed: {found}"
+                self.leave_out(row, row + 1, ImporterError(reason, self._source.path, sample=row))
+            begin = row + 1
+        yield from self._read_between(begin, end)
+
+    def _read_between(self, begin: int, end: int) -> Iterator[Rows]:
+        if begin < end:
+            for first, last in self._stretches(begin, end):
+                for rows in self._read(first, last):
+                    yield from self._wanted(rows)
 
     def _excluded(self, begin: int, end: int) -> tuple[int, ...]:
         low, high = bisect_left(self._exclude, begin), bisect_left(self._exclude, end)

@@ -130,7 +130,7 @@ def convert(
     exclude : iterable of int
         Samples to leave out, counted over all sources from 0. They may be unreadable.
     skip_bad : int
-        Samples that may be left out, and reported, as they cannot be read. One more is an error.
+        Samples that may be left out, and reported, as they cannot be read or crash their reader. One more is an error.
     check : bool
         Decode each finished shard and compare it with what was read: a few per cent of the time.
     isolate : bool

@@ -173,7 +173,7 @@ class _Copy:
         """Append all samples of the task; return what was left out, as `end`."""
         task = self._task
         tick(0)
-        rows = WantedRows(source, task.exclude, self._skip_bad)
+        rows = WantedRows(source, task.exclude, self._skip_bad, task.crashed)
         for piece in rows.read(task.begin, task.end):
             self.append(piece)
             tick(len(piece.images))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from e2eio.production.crew import Crew, start_progress
 from e2eio.production.finished import FinishedShard, list_shards
 from e2eio.production.target import ShardPlan, ShardRange, ShardTask, Target
-from e2eio.production.workers import Job
+from e2eio.production.workers import Job, WorkerCrash
 
 __all__ = [
     "Crew",
@@ -18,6 +18,7 @@ __all__ = [
     "ShardRange",
     "ShardTask",
     "Target",
+    "WorkerCrash",
     "list_shards",
     "start_progress",
 ]

@@ -25,6 +25,7 @@ from e2eio.remote import KnownUrls
 
 __all__ = [
     "Job",
+    "WorkerCrash",
     "Workers",
     "interrupts_blocked",
     "main_hidden",
@@ -34,6 +35,7 @@ __all__ = [
 
 _POLL_S: Final = 0.2
 _END_S: Final = 10.0  # for a process whose pipe has ended
+_KILLED: Final = "SIGKILL"
 
 
 class _StoppedError(Exception):
@@ -59,6 +61,8 @@ class Job:
         What crashes if the worker does.
     error : type
         What is raised then.
+    may_crash : bool
+        A crash is yielded, as a `WorkerCrash`, and not raised.
     """
 
     path: str
@@ -67,6 +71,26 @@ class Job:
     arguments: tuple[Any, ...]
     who: str
     error: type[E2eioError] = E2eioError
+    may_crash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCrash:
+    """What came of a job whose process crashed.
+
+    Parameters
+    ----------
+    found : str
+        Signal or exit code, as in ``"SIGSEGV"``.
+    n_told : int
+        Sum of what the job had told.
+    error : E2eioError
+        What says so.
+    """
+
+    found: str
+    n_told: int
+    error: E2eioError
 
 
 @dataclass(slots=True)
@@ -114,7 +138,7 @@ class Workers:
     def run(
         self, jobs: Sequence[Job], n_processes: int, tick: Callable[[int], None]
     ) -> Iterator[tuple[int, Any]]:
-        """Do all jobs, and yield the number and result of each as it is done.
+        """Do all jobs, and yield the number and result of each as it is done, or how it crashed.
 
         Parameters
         ----------
@@ -136,9 +160,9 @@ class Workers:
             self._idle.append(_start())
         waiting = list(enumerate(jobs))[::-1]
         while waiting or self._busy:
-            while waiting and self._idle and len(self._busy) < n_processes:
+            while waiting and len(self._busy) < n_processes:
                 index, job = waiting.pop()
-                worker = self._idle.pop()
+                worker = self._idle.pop() if self._idle else _start()
                 worker.index, worker.told = index, 0
                 self._busy[worker.pipe] = worker
                 _send(worker, job)
@@ -149,7 +173,12 @@ class Workers:
                     worker.told += value
                     tick(value)
                     continue
-                self._idle.append(self._busy.pop(worker.pipe))
+                self._busy.pop(worker.pipe)
+                if kind == "crash":
+                    worker.pipe.close()
+                    yield worker.index, value
+                    continue
+                self._idle.append(worker)
                 if kind == "error":
                     raise value
                 yield worker.index, value
@@ -174,19 +203,23 @@ def _receive(worker: _Worker, job: Job) -> tuple[str, Any]:
         message: tuple[str, Any] = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join(_END_S)
-        raise _death(worker, job) from None
+        crash = _death(worker, job)
+        if not job.may_crash or crash.found == _KILLED:
+            raise crash.error from None
+        return "crash", crash
     return message
 
 
-def _death(worker: _Worker, job: Job) -> E2eioError:
+def _death(worker: _Worker, job: Job) -> WorkerCrash:
     exit_code = worker.process.exitcode
     doing, remedy = job.place(worker.told)
     if exit_code == -signal.SIGKILL:
-        return E2eioError(
+        killed = E2eioError(
             f"worker was killed: {job.path}: found SIGKILL while it was {doing}, as from the "
             "system when memory is short; use fewer processes, then run it again to go on",
             job.path,
         )
+        return WorkerCrash(_KILLED, worker.told, killed)
     if exit_code is None or exit_code >= 0:
         found = f"exit code {exit_code}"
     else:
@@ -194,11 +227,12 @@ def _death(worker: _Worker, job: Job) -> E2eioError:
             found = signal.Signals(-exit_code).name
         except ValueError:
             found = f"signal {-exit_code}"
-    return job.error(
+    error = job.error(
         f"{job.who} crashed: {job.path}: found {found} while its process was {doing}, expected "
         f"a result or an error; {remedy}",
         job.path,
     )
+    return WorkerCrash(found, worker.told, error)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -36,9 +37,16 @@ if "--multiprocessing-fork" in sys.orig_argv:
             super().__init__(path, options)
 
         def chunks(self, begin, end):
+            row = begin
             for images, scalars in super().chunks(begin, end):
                 if when == "read" and "bad" in self.path and end > 12:
                     crash()
+                if when == "long" and end - begin > 4:
+                    crash()
+                if when[0] in "0123456789" and "bad" in self.path:
+                    if any(row <= int(bad) < row + len(images) for bad in when.split(",")):
+                        crash()
+                row += len(images)
                 yield images, scalars
 
     def crash():
@@ -52,7 +60,7 @@ if "--multiprocessing-fork" in sys.orig_argv:
 
 @pytest.fixture
 def crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Have workers end themselves: crash("open SIGSEGV"); crash(None): no more."""
+    """Have workers end themselves: crash("open SIGSEGV"), crash("3,17 exit") at these rows; crash(None): no more."""
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SITE)
@@ -127,6 +135,70 @@ def test_excluded_groups_are_not_read_and_cannot_crash(tmp_path: Path, crash: An
     crash("read SIGSEGV")
     convert(path, tmp_path / "d", exclude=range(12, 20), **ISOLATED)
     assert same_bits(read_images(tmp_path / "d"), make_images(20)[:12])
+
+
+def test_samples_that_crash_their_reader_are_found(tmp_path: Path, crash: Any) -> None:
+    images = make_images(16)
+    paths = [write_small(tmp_path / name, images) for name in ("good.0", "bad.0")]
+    options = {**ISOLATED, "shard_samples": 8, "skip_bad": 2}
+    crash("0,9 SIGSEGV")
+    found = [
+        convert(paths, tmp_path / f"d{processes}", **{**options, "processes": processes})
+        for processes in (1, 2)
+    ]
+    assert children() == []
+    crash(None)
+    expected = convert(paths, tmp_path / "e", **{**options, "isolate": False}, exclude=[16, 25])
+    assert {each.content for each in found} == {expected.content}
+    assert found[0].digest == found[1].digest
+    kept = [row for row in range(16) if row not in (0, 9)]
+    assert same_bits(read_images(tmp_path / "d1"), np.concatenate([images, images[kept]]))
+    report = json.loads((tmp_path / "d1" / "dataset.skipped.json").read_text())["skipped"]
+    assert [(Path(each["source"]).name, each["begin"], each["end"]) for each in report] == [
+        ("bad.0", row, row + 1) for row in (0, 9)
+    ]
+    assert {each["reason"] for each in report} == {"its reader crashed: SIGSEGV"}
+    assert found[0].provenance.n_skipped == 2
+    assert all(name.endswith((".e2e", ".json")) for name in names(tmp_path / "d1"))
+
+
+def test_as_many_crashes_as_may_be(tmp_path: Path, crash: Any) -> None:
+    """The shards that are finished by then are kept, and what they leave out."""
+    path = write_small(tmp_path / "bad.0", make_images(12))
+    out, options = tmp_path / "d", {**ISOLATED, "shard_samples": 4}
+    crash("3,9,10 exit")
+    with pytest.raises(
+        ImporterError, match=r"too many bad samples: .*2 or more.* skip_bad = 1"
+    ) as e:
+        convert(path, out, **{**options, "skip_bad": 1})
+    assert "sample 10: its reader crashed: exit code 7" in str(e.value)
+    kinds = [name.partition(".")[2] for name in names(out)]
+    assert kinds == ["e2e.kept", "e2e.skipped.json", "e2e.kept"]
+    content = convert(path, out, **{**options, "skip_bad": 3})
+    kept = [row for row in range(12) if row not in (3, 9, 10)]
+    assert same_bits(read_images(out), make_images(12)[kept])
+    assert content.provenance.n_skipped == 3
+
+
+def test_a_crash_that_no_sample_does_alone(tmp_path: Path, crash: Any) -> None:
+    path = write_small(tmp_path / "bad.0", make_images(20))
+    crash("long SIGSEGV")
+    with pytest.raises(
+        ImporterError, match=r"found SIGSEGV while its process was reading samples 0"
+    ):
+        convert(path, tmp_path / "d", **{**ISOLATED, "skip_bad": 9})
+    assert children() == []
+
+
+def test_excluded_samples_are_read_around_if_they_crash(tmp_path: Path, crash: Any) -> None:
+    path = write_small(tmp_path / "bad.0", make_images(20))
+    crash("13 SIGSEGV")
+    content = convert(path, tmp_path / "d", exclude=[2, 13], **ISOLATED)
+    kept = [row for row in range(20) if row not in (2, 13)]
+    assert same_bits(read_images(tmp_path / "d"), make_images(20)[kept])
+    assert content.provenance.n_skipped == 0
+    with pytest.raises(ImporterError, match=r"found SIGSEGV .* reading samples 2 to 19"):
+        convert(path, tmp_path / "e", exclude=[2], **ISOLATED)
 
 
 def test_a_crash_on_the_command_line(

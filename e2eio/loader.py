@@ -345,7 +345,8 @@ class Loader(Resumable, RankedLoader):
         ``batches``, ``samples``, ``record_bytes`` (read), ``stall_s`` (waited for batches), ``slots`` (that
         exist), ``slots_lent``, ``slots_made`` (more than prefetch + 2 if batches were held), ``slot_bytes`` (of
         sparse forms: of the largest batch so far), ``threads`` and ``prefetch`` (now), ``threads_limit``,
-        ``prefetch_limit``, ``setting_changes`` (of the two by "auto", its trials included), ``kernels``.
+        ``prefetch_limit``, ``setting_changes`` (of the two by "auto", its trials included), ``kernels``, ``made_bytes``
+        (of shards in memory that were made of files of other formats).
 
         ``io`` is a dict of its own: ``kind`` ("pread", "uring", "throttled ..."), ``reads`` and ``bytes`` (asked of
         the storage), ``records``, ``records_per_read`` (more than 1 where neighbours were read together),
@@ -354,7 +355,7 @@ class Loader(Resumable, RankedLoader):
         (threads that read ahead; 0 while the page cache is warm), ``ahead_bytes`` and ``ahead_limit_bytes`` (read and
         not decoded yet, now and at most).
         """
-        return self._latest.stats()
+        return {**self._latest.stats(), "made_bytes": self.dataset.held_bytes}
 
     def to_tf(self) -> Any:
         """Return a ``tf.data.Dataset`` of the batches, images [n, H, W, C]: :func:`e2eio.adapters.tf.dataset`."""

@@ -130,6 +130,11 @@ class Dataset:
         return f", of which {n_missing} are to be made" if n_missing else ""
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that shards take which were made of files of other formats, without a cache."""
+        return sum(part.held_bytes for part in self._parts)
+
+    @property
     def schema(self) -> Schema:
         """Fields, channels, units and sizes."""
         return self._schema

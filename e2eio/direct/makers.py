@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from e2eio import _core
@@ -25,7 +26,24 @@ _MEMORY_SHARE: Final = 0.5  # of what is free when the dataset is opened
 
 
 def memory_limit() -> int:
-    """Return how many bytes of shards may be held in memory."""
+    """Return how many bytes of shards may be held in memory: ``E2EIO_DIRECT_MEMORY``, else half of what is free.
+
+    Raises
+    ------
+    ConfigError
+        The variable is no positive number.
+    """
+    given = os.environ.get("E2EIO_DIRECT_MEMORY")
+    if given:
+        try:
+            n_bytes = int(float(given))
+        except (ValueError, OverflowError):
+            n_bytes = 0
+        if n_bytes < 1:
+            raise ConfigError(
+                f"E2EIO_DIRECT_MEMORY is {given!r}; expected a number of bytes above 0, as 8e9"
+            )
+        return n_bytes
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
@@ -80,8 +98,23 @@ class Makers:
         self._threads: list[threading.Thread] = []
         self._children: list[Child] = []
         self._held_bytes = held_bytes
-        self._limit_bytes = memory_limit()
+        self._limit_bytes = memory_limit() if cache is None else 0
         self._closed = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the shards that are held in memory: they stay."""
+        return self._held_bytes if self._cache is None else 0
+
+    def warn_of_memory(self, n_bytes: int) -> None:
+        """Say so if about that many bytes of shards will not be held."""
+        if self._cache is None and n_bytes > self._limit_bytes:
+            warnings.warn(
+                f"memory may be short: {self._plan.sources[0].path}: all shards will take about {n_bytes} bytes, "
+                f"and at most {self._limit_bytes} are held (E2EIO_DIRECT_MEMORY, else half of what is free); "
+                "pass cache='directory', or convert the files",
+                stacklevel=2,
+            )
 
     def awaken(self) -> None:
         """Have threads run if shards are missing."""
@@ -144,8 +177,9 @@ class Makers:
             if self._held_bytes + n_bytes > self._limit_bytes:
                 raise ConfigError(
                     f"out of memory for samples: {self._plan.sources[0].path}: found "
-                    f"{self._held_bytes + n_bytes} bytes of shards, expected at most {self._limit_bytes}, "
-                    "half of what was free; pass cache='directory', or convert the files"
+                    f"{self._held_bytes + n_bytes} bytes of shards, expected at most {self._limit_bytes} "
+                    "(E2EIO_DIRECT_MEMORY, else half of what was free); pass cache='directory', or convert "
+                    "the files"
                 )
             self._held_bytes += n_bytes
 

@@ -104,6 +104,15 @@ class DirectShards:
         """Shards that are not there."""
         return self._late.n_missing
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of shards in memory."""
+        return self._makers.held_bytes
+
+    def warn_of_memory(self) -> None:
+        """Warn if all shards will take more memory than may be held."""
+        self._makers.warn_of_memory(self.n_bytes)
+
     def path_of(self, index: int) -> str:
         """Return the shard's source."""
         return self._plan.tasks[index].path
@@ -180,9 +189,11 @@ def open_direct(
         if known is None:
             raise
         return known
-    if cache is None:
-        return DirectShards(plan, None, child)
     try:
+        if cache is None:
+            shards = DirectShards(plan, None, child)
+            shards.warn_of_memory()
+            return shards
         return _open_kept(plan, CacheDirectory(Path(cache) / directory_name(plan)), child)
     except BaseException:
         child.close()

@@ -53,6 +53,10 @@ class ShardPart(Protocol):
     def n_missing(self) -> int:
         """Shards that are to be made yet."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of shards that are held in memory."""
+
     def path_of(self, index: int) -> str:
         """Return the file that a shard is, or is made from."""
 
@@ -79,6 +83,7 @@ class StoredShards:
     """
 
     n_missing = 0
+    held_bytes = 0
 
     def __init__(
         self,

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from direct_toys import N, direct, images, load, write_sources
-from e2eio.direct import makers as makers_module
 from e2eio.errors import ConfigError, ImporterError, ShardNotFoundError
 
 
@@ -71,9 +70,34 @@ def test_a_child_that_dies_names_the_file(
 
 
 def test_memory_is_bounded(sources: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(makers_module, "memory_limit", lambda: 100)
+    monkeypatch.setenv("E2EIO_DIRECT_MEMORY", "100")
+    with pytest.warns(
+        UserWarning, match=r"about 9800000 bytes, and at most 100 .*cache='directory'"
+    ):
+        dataset = direct(sources)
     with pytest.raises(ConfigError, match=r"out of memory for samples: .*cache='directory'"):
-        direct(sources)[0]
+        dataset[0]
+    assert dataset.held_bytes == 0
+    monkeypatch.setenv("E2EIO_DIRECT_MEMORY", "some")
+    with pytest.raises(
+        ConfigError, match="E2EIO_DIRECT_MEMORY is 'some'; expected a number of bytes"
+    ):
+        direct(sources)
+
+
+def test_what_is_held_in_memory_is_told(
+    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("E2EIO_DIRECT_MEMORY", "2e7")  # of the 3.5 kB a jet that are reckoned with
+    dataset = direct(sources)
+    assert dataset.held_bytes == 0
+    with load(dataset) as loader:
+        for _ in loader:
+            pass
+        assert loader.stats()["made_bytes"] == dataset.held_bytes > 4 * 1000
+    kept = direct(sources, tmp_path / "cache")
+    kept[0]
+    assert kept.held_bytes == 0
 
 
 def test_verbs_on_datasets_want_shards(sources: list[Path], tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+import zstandard
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
 import e2eio
 from e2eio.errors import ConfigError, ImporterError, ShardNotFoundError
@@ -118,6 +119,51 @@ def test_bits_survive_and_empty_chunks_of_parts_are_zeros(tmp_path: Path) -> Non
     truth[2, 1].view(np.uint32)[0, :4] = (0x80000000, 1, 0x7FC01234, 0xFF800000)
     path = write(tmp_path / "a", {"X": truth}, chunks=(1, 1, 15, 16))
     assert same_bits(read_file(path), truth)
+
+
+@pytest.mark.parametrize("codec", [ZstdCodec(level=1), ZstdCodec(checksum=True), BloscCodec()])
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_frames_are_decoded_to_where_they_belong(
+    tmp_path: Path, codec: Any, dtype: str, order: Any
+) -> None:
+    """Any range of rows, of whole chunks and parts, as zarr itself reads them."""
+    images = sparse_images(23, dtype)
+    how: dict[str, Any] = {"compressors": [codec], "serializer": BytesCodec(endian=order)}
+    path = write(tmp_path / "a.zarr", {"X": images}, chunks=(5, *images.shape[1:]), **how)
+    source = open_source(str(path), TWO)
+    fast = isinstance(codec, ZstdCodec) and order == sys.byteorder
+    reader: Any = source._images[0]  # type: ignore[attr-defined]
+    assert (reader._zstd is not None) == fast
+    theirs = zarr.open_array(str(path / "X"), mode="r")
+    for begin, end in [(0, 23), (0, 5), (3, 4), (4, 11), (20, 23), (22, 23), (5, 20)]:
+        found = reader.read(begin, end)
+        assert found.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(found, np.asarray(theirs[begin:end]))
+
+
+@pytest.mark.parametrize("n_bytes", [10, 1 << 33])
+def test_frames_of_another_length_are_not_decoded(tmp_path: Path, n_bytes: int) -> None:
+    images = sparse_images(10)
+    path = write(tmp_path / "a.zarr", {"X": images}, chunks=(5, *images.shape[1:]))
+    frame = zstandard.ZstdCompressor().compressobj(size=n_bytes)
+    stated = frame.compress(bytes(10)) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    (path / "X" / "c" / "1" / "0" / "0" / "0").write_bytes(stated)
+    source = open_source(str(path), TWO)
+    with pytest.raises(
+        ImporterError, match=f"samples 0 to 9: found 'a chunk of {n_bytes} bytes, exp"
+    ):
+        read_all(source)
+
+
+def test_frames_that_do_not_say_how_long_they_are(tmp_path: Path) -> None:
+    images = sparse_images(10)
+    path = write(tmp_path / "a.zarr", {"X": images}, chunks=(5, *images.shape[1:]))
+    plain = zstandard.ZstdCompressor(write_content_size=False)
+    file = path / "X" / "c" / "1" / "0" / "0" / "0"
+    file.write_bytes(plain.compress(images[5:].tobytes()))
+    assert zstandard.frame_content_size(file.read_bytes()) < 0
+    assert same_bits(read_all(open_source(str(path), TWO))[0], images)
 
 
 def chunk_files(path: Path) -> list[Path]:

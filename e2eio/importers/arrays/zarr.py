@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import numpy as np
 from e2eio.errors import E2eioError, ImporterError, MissingDependencyError
 from e2eio.importers.arrays.blocks import ArraySource
 from e2eio.importers.arrays.selection import ArrayInfo, select
+from e2eio.importers.arrays.zstd_chunks import ZstdLayout, read_rows
 from e2eio.importers.files import system_error
 
 try:
@@ -112,11 +114,14 @@ class _Rows:
         self._array = array
         self.step: int = int((array.shards or array.chunks)[0])
         self.is_plain = False
+        self._zstd = _zstd_layout(path, array)
 
     def read(self, begin: int, end: int) -> NDArray[Any]:
         where = f", {self._array.path}, samples {begin} to {end - 1}"
         with _translated(self._path, where, begin):
-            rows = np.asarray(self._array[begin:end])
+            rows = None if self._zstd is None else read_rows(self._zstd, begin, end)
+            if rows is None:
+                rows = np.asarray(self._array[begin:end])
         if rows.shape != (end - begin, *self._array.shape[1:]):
             raise ImporterError(
                 f"damaged Zarr store: {self._path}{where}: found shape {rows.shape}, expected "
@@ -125,6 +130,28 @@ class _Rows:
                 sample=begin,
             )
         return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
+
+
+def _zstd_layout(path: str, array: Any) -> ZstdLayout | None:
+    """Return how the array is stored, if `read_rows` can read it: what zarr writes unless told otherwise."""
+    metadata = array.metadata
+    if metadata.zarr_format != 3 or array.shards or not os.path.isdir(path):  # noqa: PTH112
+        return None
+    codecs = [codec.to_dict() for codec in metadata.codecs]
+    if [codec["name"] for codec in codecs] != ["bytes", "zstd"]:
+        return None
+    order = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
+    dtype = np.dtype(array.dtype)
+    whole = tuple(array.chunks[1:]) == tuple(array.shape[1:])
+    if order != sys.byteorder or not dtype.isnative or dtype.kind not in "fiu" or not whole:
+        return None
+    folder: Path = Path(path) / array.path
+    more = (0,) * (len(array.shape) - 1)
+
+    def file_of(chunk: int) -> Path:
+        return folder / str(metadata.encode_chunk_key((chunk, *more)))
+
+    return ZstdLayout(tuple(array.shape), int(array.chunks[0]), dtype, file_of)
 
 
 def _store(path: str) -> Any:

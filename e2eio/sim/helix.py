@@ -7,7 +7,7 @@ origin to radius r its direction turns by a = 2 asin(r / 2R), its phi by a / 2, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -76,12 +76,46 @@ class Helices:
 
         Those that were made outside of it, or turn back before, do not reach it.
         """
+        return self.places(*self.way_to_radius(radius))
+
+    def way_to_radius(self, radius: float) -> tuple[Floats, Mask]:
+        """Return their ways in the transverse plane (cm) to that cylinder, and which of them reach it."""
         way, reached = np.empty_like(self.radius), np.empty(len(self.radius), bool)
         bent, straight = self._charged, ~self._charged
         way[bent], reached[bent] = self._turn_to(radius, bent)
         way[straight], reached[straight] = self._line_to(radius, straight)
         inside = np.hypot(self._at.x, self._at.y) < radius
-        return self._place(np.where(reached, way, 0.0), reached & inside)
+        return np.where(reached, way, 0.0), reached & inside
+
+    def way_to_plane(self, z: float) -> tuple[Floats, Mask]:
+        """Return the same for the planes across the beam at +z and -z (cm): the one that they fly to.
+
+        Those that would turn by more than half a circle do not reach it.
+        """
+        ahead = np.where(self._sinh >= 0, z, -z) - self._at.z
+        way = ahead / np.where(np.abs(self._sinh) > _LEAST_GEV, self._sinh, np.inf)
+        loops = self._charged & (way > np.pi * self.radius)
+        return way, (np.abs(self._at.z) < z) & (way > 0) & ~loops
+
+    def carried(self, way: Floats) -> SimParticles:
+        """Return them as they are after a way in the transverse plane (cm): place and direction are those there.
+
+        Examples
+        --------
+        >>> from e2eio.sim.particles import SimParticles
+        >>> pion = SimParticles.of(pt=[1.14], eta=[0.0], phi=[1.0], charge=[1], kind=[211])
+        >>> float(Helices(pion).carried(np.array([50.0])).phi[0])  # half a radius of 100 cm
+        0.5
+        """
+        at = self.places(way, np.ones(len(way), bool))
+        turned = np.where(self._charged, self._sign * way / self.radius, 0.0)
+        return replace(
+            self._at,
+            phi=self._at.phi - turned,
+            x=at.radius * np.cos(at.phi),
+            y=at.radius * np.sin(at.phi),
+            z=at.z,
+        )
 
     def at_calorimeter(self) -> Places:
         """Return where they meet the face of the ECAL: the barrel, else an endcap.
@@ -91,13 +125,9 @@ class Helices:
         barrel = self.at_radius(_CM_PER_M * ECAL_RADIUS_M)
         face = _CM_PER_M * ECAL_FACE_M
         in_barrel = barrel.reached & (np.abs(barrel.z) <= face)
-        made_inside = (np.abs(self._at.z) < face) & (
-            np.hypot(self._at.x, self._at.y) < _CM_PER_M * ECAL_RADIUS_M
-        )
-        ahead = np.where(self._sinh >= 0, face, -face) - self._at.z
-        way = ahead / np.where(np.abs(self._sinh) > _LEAST_GEV, self._sinh, np.inf)
-        loops = self._charged & (way > np.pi * self.radius)
-        endcap = self._place(way, made_inside & (way > 0) & ~loops)
+        way, ahead = self.way_to_plane(face)
+        made_inside = np.hypot(self._at.x, self._at.y) < _CM_PER_M * ECAL_RADIUS_M
+        endcap = self.places(way, made_inside & ahead)
         in_endcap = endcap.reached & (endcap.radius < _CM_PER_M * ECAL_RADIUS_M) & ~in_barrel
         radius = np.where(in_barrel, barrel.radius, endcap.radius)
         phi = np.where(in_barrel, barrel.phi, endcap.phi)
@@ -143,8 +173,8 @@ class Helices:
         way = -along + np.sqrt(np.maximum(root, 0))
         return way, (root >= 0) & (way >= 0)
 
-    def _place(self, way: Floats, reached: Mask) -> Places:
-        """Return where they are after a way in the transverse plane (cm)."""
+    def places(self, way: Floats, reached: Mask) -> Places:
+        """Return where they are after ways in the transverse plane (cm)."""
         p = self._at
         angle = self._start() - self._sign * way / self.radius
         x = np.where(

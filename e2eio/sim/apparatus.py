@@ -3,10 +3,12 @@
 Sources by name:
 
 * "recipe": the detector model behind the test files in the published layout, tuned to real images.
-* "TDR": CMS, "The CMS experiment at the CERN LHC", JINST 3 (2008) S08004, doi 10.1088/1748-0221/3/08/S08004.
+* "CMSSW": CMS's software, GitHub repository cms-sw/cmssw, at the path that is given; read.
 * "tracking": CMS, "Description and performance of track and primary-vertex reconstruction with the CMS tracker",
-  JINST 9 (2014) P10009, arXiv:1405.6569.
-* "ECAL": CMS ECAL test beam, JINST 2 (2007) P04004, doi 10.1088/1748-0221/2/04/P04004.
+  JINST 9 (2014) P10009, arXiv:1405.6569; its abstract was read, what else is said of it is from memory.
+* "TDR": CMS, "The CMS experiment at the CERN LHC", JINST 3 (2008) S08004, doi 10.1088/1748-0221/3/08/S08004; from memory.
+* "ECAL": P. Adzic et al., "Energy resolution of the barrel of the CMS electromagnetic calorimeter", JINST 2 (2007) P04004,
+  doi 10.1088/1748-0221/2/04/P04004; its numbers are from memory.
 
 Crystals, towers, the field and the calorimeters' faces are those of `e2eio.detector_grid`, which importers use.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CMS_RUN_1", "Apparatus"]
+__all__ = ["CMS_READOUT", "CMS_RUN_1", "Apparatus", "Readout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,18 @@ class Apparatus:
     track_max_eta : float
         Tracker acceptance (TDR).
     track_efficiency : tuple of float
-        Below and above |eta| = 0.9 (recipe; "tracking" has 0.94 and 0.85 for simulated ttbar).
+        Below and above |eta| = 0.9 (recipe; "tracking", abstract: 0.94 and 0.85 in ttbar events above 0.9 GeV).
     track_vertex_radius : float
         Tracks that begin beyond it are not found; the chance falls linearly from the beam on. A stand-in for
-        the fall of the efficiency over 60 cm in "tracking", figure 16.
+        the fall of the efficiency over 60 cm in "tracking", figure 16 (from memory).
     track_pt_resolution : tuple of float
-        Constant term, and the one proportional to pT in GeV, added in quadrature (recipe; "tracking": 1 % at
-        1 to 10 GeV in the barrel, 2.8 % at 100 GeV).
+        Constant term, and the one proportional to pT in GeV, added in quadrature (recipe; CMS, abstract of
+        arXiv:1007.1988: 0.7 % at 1 GeV and 5 % at 1 TeV; "tracking", abstract: 2.8 % at 100 GeV, more than here).
     d0_resolution, dz_resolution : tuple of float
-        cm: a (+) b / pT, pT in GeV (recipe). That of dz grows by 1 + 0.5 eta^2 (recipe).
+        cm: a (+) b / pT, pT in GeV (recipe; "tracking", abstract: 10 and 30 um at 100 GeV). That of dz grows by
+        1 + 0.5 eta^2 (recipe).
     pixel_radii : tuple of float
-        Of the three layers of the pixel barrel (TDR, section 3.2).
+        Of the three layers of the pixel barrel (TDR, section 3.2; CMSSW, the file of `e2eio.sim.layers`).
     pixel_half_length : float
         Of the pixel barrel (TDR: 53 cm long).
     pixel_efficiency : float
@@ -58,9 +61,11 @@ class Apparatus:
         Of the energy of a hadron that does shower there: lowest and highest (recipe).
     ecal_resolution : tuple of float
         Stochastic (root GeV), noise (GeV) and constant term ("ECAL": 2.8 %, 12 %/E for 3 x 3 crystals, 0.3 %;
-        40 MeV is that noise of one crystal).
+        40 MeV is that noise of one crystal, 42 in CMSSW,
+        RecoParticleFlow/PFClusterProducer/python/particleFlowCaloResolution_cfi.py).
     ecal_thresholds : tuple of float
-        Of a crystal in the barrel and in the endcaps (recipe).
+        Of a crystal in the barrel and in the endcaps (recipe; CMSSW,
+        RecoParticleFlow/PFClusterProducer/python/particleFlowRecHitECAL_cfi.py, as of Run 1).
     hcal_spots : int
         Parts of a hadron shower (recipe), spread with `hcal_width`, in towers.
     hcal_resolution : tuple of float
@@ -99,3 +104,40 @@ class Apparatus:
 
 #: The detector of the published images.
 CMS_RUN_1: Final = Apparatus()
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """How crystals round a shower are read.
+
+    Parameters
+    ----------
+    spot_energy : float
+        GeV; of one spot of a shower, of which there are `most_spots` at most. Finer than where a jet is looked at:
+        ten spots make what a crystal must have to be read.
+    most_spots : int
+    profile : tuple of (float, float)
+        Parts of a shower: their shares of its energy, and their cores in crystals. A core and a halo of the form of
+        G. Grindhammer and S. Peters (hep-ex/0001020), with the shares and widths that put 90 % of a shower into one
+        Moliere radius, 99 % into 3.5 (Particle Data Group, "Passage of Particles Through Matter") and 78 % of one that hits
+        the middle of a crystal into it ("ECAL"; from memory).
+    time_low : tuple of float
+        Error of the time of a hit below 0.5 GeV: a / E + b / E^2, ns GeV and ns GeV^2.
+    time_high : tuple of float
+        From there on: a / E (+) b, ns GeV and ns, that of 5 GeV beyond it. Both: `particleFlowCaloResolution_cfi.py`,
+        `_timeResolutionECALBarrel`, and `CaloRecHitResolutionProvider.h` of RecoParticleFlow/PFClusterProducer in
+        CMS's software (GitHub repository cms-sw/cmssw).
+    scale : float
+        Both channels are divided by it (the producer's code, version 1).
+    """
+
+    spot_energy: float = 0.008
+    most_spots: int = 8000
+    profile: tuple[tuple[float, float], ...] = ((0.85, 0.2), (0.15, 0.8))
+    time_low: tuple[float, float] = (31.4007142857 * 0.042, 0.0510871)
+    time_high: tuple[float, float] = (26.4021428571 * 0.042, 0.428192)
+    scale: float = 50.0
+
+
+#: Of the published crops of showers.
+CMS_READOUT: Final = Readout()

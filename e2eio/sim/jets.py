@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -13,16 +12,15 @@ from e2eio.sim.generator import Collision, collisions
 from e2eio.sim.images import crop_jet, jet_centres, look
 from e2eio.sim.particles import SimParticles, join
 from e2eio.sim.pileup import PileUp
-from e2eio.sim.processes import SOFT, JetProcess, is_of_class
+from e2eio.sim.processes import JetProcess, is_of_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio.sim.apparatus import Apparatus
 
-__all__ = ["JetSample", "make_pileup", "simulate_jets"]
+__all__ = ["JetSample", "simulate_jets"]
 
-_POOL: Final = 500  # collisions: 21 of them can be chosen, turned and moved in so many ways
 _JETS_PER_EVENT: Final = 2
 _JET_MAX_ETA: Final = 2.5  # of what is clustered
 _JET_MIN_GEV: Final = 0.2  # of what is clustered: softer particles give particle flow no candidate
@@ -34,13 +32,6 @@ class JetSample(NamedTuple):
     image: NDArray[np.float32]
     mass: float
     pt: float
-
-
-def make_pileup(mean: float, seed: int) -> PileUp:
-    """Return pile-up of a mean number of collisions, from a pool that `seed` decides."""
-    if mean == 0:
-        return PileUp((), 0.0)
-    return PileUp([each.particles for each in islice(collisions(SOFT, seed), _POOL)], mean)
 
 
 def simulate_jets(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,10 +14,13 @@ from e2eio.sim.particles import SimParticles, join
 if TYPE_CHECKING:
     from e2eio.sim.apparatus import Apparatus
 
-__all__ = ["MEAN_PILEUP", "PileUp"]
+__all__ = ["MEAN_PILEUP", "PileUp", "make_pileup"]
 
-#: Collisions beside the one of interest: 21 on average at 8 TeV in 2012 (CMS, public luminosity results).
+#: Collisions beside the one of interest: 21 on average at 8 TeV in 2012 (CMS, public luminosity results; from memory).
 MEAN_PILEUP: Final = 21.0
+
+_SOFT: Final = ("SoftQCD:nonDiffractive = on",)  # what the other collisions are
+_POOL: Final = 500  # collisions: 21 of them can be chosen, turned and moved in so many ways
 
 
 class PileUp:
@@ -49,3 +53,18 @@ class PileUp:
         turn = np.repeat(rng.uniform(0, 2 * np.pi, n), counts)
         z = np.repeat(apparatus.beam_spot_z * rng.standard_normal(n), counts)
         return self._pool.take(index).turned(turn).moved(z)
+
+
+def make_pileup(mean: float, seed: int) -> PileUp:
+    """Return pile-up of a mean number of collisions, from a pool that `seed` decides.
+
+    Raises
+    ------
+    MissingDependencyError
+        pythia8mc is missing, and `mean` is not 0.
+    """
+    if mean == 0:
+        return PileUp((), 0.0)
+    from e2eio.sim.generator import collisions  # showers without pile-up need no generator
+
+    return PileUp([each.particles for each in islice(collisions(_SOFT, seed), _POOL)], mean)

@@ -1,15 +1,19 @@
-"""What is simulated: processes, their two classes, and which jets are of which."""
+"""What is simulated: processes, what their samples are like, their two classes, and which jets are of which."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 
+from e2eio.detector_grid import CRYSTALS
 from e2eio.errors import ConfigError
+from e2eio.sim.apparatus import CMS_READOUT, CMS_RUN_1
+from e2eio.sim.layers import CMS_TRACKER
+from e2eio.sim.pileup import MEAN_PILEUP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,18 +22,74 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-__all__ = ["PROCESSES", "SOFT", "JetProcess", "find_process", "is_of_class"]
+__all__ = [
+    "PROCESSES",
+    "GunProcess",
+    "JetProcess",
+    "Process",
+    "Sample",
+    "find_process",
+    "is_of_class",
+]
+
+_MAX_ETA: Final = 1.37  # of the published images' jets
 
 
-@dataclass(frozen=True, slots=True)
-class JetProcess:
-    """Jets of two classes.
+class Sample(NamedTuple):
+    """One sample: its image, float32 [C, H, W], in the channels of the process; its scalar fields beside y."""
+
+    image: NDArray[np.float32]
+    scalars: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What is simulated: samples of two classes, and what a dataset of them is like.
 
     Parameters
     ----------
     name : str
+    noun : str
+        What a sample is.
     preset : str
         Of the published set: its channels, in its order.
+    image : str
+        Name of the image field.
+    size : (int, int)
+        Height and width of images in crystals.
+    scalars : tuple of str
+        Scalar fields beside y.
+    resolutions : tuple of int
+        Pixels per crystal edge that images may have.
+    pileup : float
+        Mean number of other collisions, if nothing else is asked for.
+    """
+
+    name: str
+    noun: str
+    preset: str
+    image: str
+    size: tuple[int, int]
+    scalars: tuple[str, ...]
+    resolutions: tuple[int, ...]
+    pileup: float = MEAN_PILEUP
+
+    @property
+    def detector(self) -> tuple[object, ...]:
+        """What else decides the samples: the numbers of the detector that looks at them."""
+        return (CMS_RUN_1,)
+
+    def packages(self, pileup: float) -> tuple[str, ...]:
+        """Return the packages whose versions decide the samples, where there is that much pile-up."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JetProcess(Process):
+    """Jets of two classes.
+
+    Parameters
+    ----------
     classes : tuple of two tuples of str
         Settings of Pythia for label 0 and label 1.
     truth : {"top", "parton"}
@@ -38,63 +98,97 @@ class JetProcess:
         Of the anti-kT algorithm; GeV; of the jets' axes, so that images lie on the detector.
     """
 
-    name: str
-    preset: str
     classes: tuple[tuple[str, ...], tuple[str, ...]]
     truth: Literal["top", "parton"]
     radius: float
     min_pt: float
+    max_eta: float = _MAX_ETA
+    noun: str = "jet"
+    image: str = "X_jets"
+    size: tuple[int, int] = (CRYSTALS, CRYSTALS)
+    scalars: tuple[str, ...] = ("m0", "pt")
+    resolutions: tuple[int, ...] = (1, 3, 5)
+
+    def packages(self, pileup: float) -> tuple[str, ...]:
+        """Jets are Pythia's and FastJet's, with or without pile-up."""
+        return ("pythia8mc", "fastjet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GunProcess(Process):
+    """Single photons (label 0) and electrons (label 1) in the ECAL barrel, of one transverse momentum.
+
+    Parameters
+    ----------
+    pt, max_eta : float
+        GeV; they fly evenly in eta and phi.
+    """
+
+    pt: float
     max_eta: float
+    noun: str = "shower"
+    image: str = "X"
+    size: tuple[int, int] = (32, 32)
+    scalars: tuple[str, ...] = ("pt", "ieta", "iphi")
+    resolutions: tuple[int, ...] = (1,)
+    pileup: float = 0.0
+
+    @property
+    def detector(self) -> tuple[object, ...]:
+        """The process and the tracker's material belong to it."""
+        return (CMS_RUN_1, CMS_TRACKER, CMS_READOUT, self)
+
+    def packages(self, pileup: float) -> tuple[str, ...]:
+        """Pythia makes the pile-up alone."""
+        return ("pythia8mc",) if pileup else ()
 
 
-#: What the other collisions of a bunch crossing are.
-SOFT: Final = ("SoftQCD:nonDiffractive = on",)
-
-_MAX_ETA: Final = 1.37  # of the published images' jets
 _QG_RANGE: Final = ("PhaseSpace:pTHatMin = 80.", "PhaseSpace:pTHatMax = 170.")
 
-#: By name. Selections: M. Andrews et al., "End-to-end jet classification of boosted top quarks with CMS open data"
-#: (arXiv:2104.14659) and "End-to-end jet classification of quarks and gluons with the CMS open data"
-#: (arXiv:1902.08276), as far as the published code tells them.
-PROCESSES: Final[Mapping[str, JetProcess]] = MappingProxyType(
-    {
-        "top": JetProcess(
-            "top",
-            "boosted-top",
+_TOP_PAIRS: Final = ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
+
+#: In the order in which they are listed. Selections: M. Andrews et al., "End-to-end jet classification of boosted top quarks
+#: with CMS open data" (arXiv:2104.14659) and "End-to-end jet classification of quarks and gluons with the CMS open data"
+#: (arXiv:1902.08276), as far as the published code tells them. Electrons and photons: pT is in the names of the published
+#: files; they are shot beyond |eta| = 1.2, where the windows of the producer's program end.
+_ALL: Final[tuple[Process, ...]] = (
+    JetProcess(
+        name="top",
+        preset="boosted-top",
+        classes=(
+            ("HardQCD:all = on", "PhaseSpace:pTHatMin = 400."),
             (
-                ("HardQCD:all = on", "PhaseSpace:pTHatMin = 400."),
-                (
-                    "Top:gg2ttbar = on",
-                    "Top:qqbar2ttbar = on",
-                    "PhaseSpace:pTHatMin = 400.",
-                    "24:onMode = off",
-                    "24:onIfAny = 1 2 3 4 5",
-                ),
+                *_TOP_PAIRS,
+                "PhaseSpace:pTHatMin = 400.",
+                "24:onMode = off",
+                "24:onIfAny = 1 2 3 4 5",
             ),
-            "top",
-            0.8,
-            400.0,
-            _MAX_ETA,
         ),
-        "quark-gluon": JetProcess(
-            "quark-gluon",
-            "quark-gluon",
+        truth="top",
+        radius=0.8,
+        min_pt=400.0,
+    ),
+    JetProcess(
+        name="quark-gluon",
+        preset="quark-gluon",
+        classes=(
+            ("HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on", *_QG_RANGE),
             (
-                ("HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on", *_QG_RANGE),
-                (
-                    "HardQCD:qq2qq = on",
-                    "HardQCD:gg2qqbar = on",
-                    "HardQCD:qqbar2qqbarNew = on",
-                    *_QG_RANGE,
-                ),
+                "HardQCD:qq2qq = on",
+                "HardQCD:gg2qqbar = on",
+                "HardQCD:qqbar2qqbarNew = on",
+                *_QG_RANGE,
             ),
-            "parton",
-            0.5,
-            70.0,
-            _MAX_ETA,
         ),
-    }
+        truth="parton",
+        radius=0.5,
+        min_pt=70.0,
+    ),
+    GunProcess(name="electron-photon", preset="electron-photon", pt=50.0, max_eta=1.4),
 )
+
+#: By name.
+PROCESSES: Final[Mapping[str, Process]] = MappingProxyType({each.name: each for each in _ALL})
 
 _GLUON: Final = 21
 _TOP: Final = 6
@@ -102,7 +196,7 @@ _W: Final = 24
 _PARTON_DISTANCE: Final = 0.4  # of a jet from its parton (arXiv:1902.08276)
 
 
-def find_process(name: str) -> JetProcess:
+def find_process(name: str) -> Process:
     """Return the process called `name`.
 
     Raises

@@ -1,10 +1,9 @@
-"""`simulate`: jets straight into shards, by as many processes as there are cores."""
+"""`simulate`: samples straight into shards, by as many processes as there are cores."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +25,7 @@ from e2eio.progress import Progress, make_progress
 from e2eio.remote import refuse_remote_target
 from e2eio.shards import open_writer, slice_samples, written_statistics
 from e2eio.sim.apparatus import CMS_RUN_1
-from e2eio.sim.images import CHANNELS
-from e2eio.sim.pileup import MEAN_PILEUP
+from e2eio.sim.pileup import make_pileup
 from e2eio.sim.plan import (
     SimulationOptions,
     SimulationPlan,
@@ -35,15 +33,16 @@ from e2eio.sim.plan import (
     shard_seeds,
 )
 from e2eio.sim.processes import find_process
+from e2eio.sim.samples import load_packages, make_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from e2eio.sim.jets import JetSample
+    from e2eio.sim.processes import Sample
 
 __all__ = ["simulate", "write_simulated_shard"]
 
-_CHUNK: Final = 64  # jets appended at a time, unless they are large
+_CHUNK: Final = 64  # samples appended at a time, unless they are large
 
 
 def simulate(
@@ -53,7 +52,7 @@ def simulate(
     n: int,
     seed: int = 0,
     resolution: int = 1,
-    pileup: float = MEAN_PILEUP,
+    pileup: float | None = None,
     processes: int | None = None,
     shard_samples: int = 2048,
     compression_level: int = 3,
@@ -61,32 +60,34 @@ def simulate(
     resume: bool = True,
     progress: bool = True,
 ) -> Manifest:
-    """Simulate jets of two classes, half of each, and write them as a dataset.
+    """Simulate samples of two classes, half of each, and write them as a dataset.
 
     Collisions are those of Pythia 8, jets those of FastJet; what a CMS-like detector sees of them with pile-up is
-    in functions of numpy (docs/simulate.md). These are simulated jets, not CMS's.
+    in functions of numpy (docs/simulate.md). Single electrons and photons need neither package. All is simulated,
+    nothing is CMS's.
 
     The same arguments give the same shards, byte for byte, whatever the number of processes. An interrupted
     or failed run goes on from the shards that are complete, as `convert` does.
 
     Parameters
     ----------
-    process : {"top", "quark-gluon"}
-        y = 1: jets of hadronic top quarks, of quarks; y = 0: of all other partons, of gluons.
+    process : {"top", "quark-gluon", "electron-photon"}
+        y = 1: jets of hadronic top quarks, of quarks, electrons' showers; y = 0: jets of all other partons, of
+        gluons, photons' showers.
     out : path
         Directory of the dataset, made if it does not exist.
     n : int
-        Number of jets, 1 to 10^9.
+        Number of samples, 1 to 10^9.
     seed : int
         0 to 2^63 - 1.
     resolution : {1, 3, 5}
-        Pixels per crystal edge: images of 125, 375 or 625 pixels.
-    pileup : float
-        Mean number of other collisions, 0 to 200.
+        Pixels per crystal edge: images of jets have 125, 375 or 625 pixels. Showers have 1.
+    pileup : float, optional
+        Mean number of other collisions, 0 to 200; that of the process if not given: 21 for jets, 0 for showers.
     processes : int, optional
         As many as there are usable cores, if not given. One shard at a time is simulated by each.
     shard_samples : int
-        Jets of a shard, at most, 2 to 10^6. Each shard begins with some 3 s in which no jet is made.
+        Samples of a shard, at most, 2 to 10^6. With Pythia, each shard begins with some 3 s in which none is made.
     compression_level : int
         Of zstd, 1 to 19.
     overwrite, resume, progress : bool
@@ -100,7 +101,7 @@ def simulate(
     Raises
     ------
     MissingDependencyError
-        pythia8mc or fastjet is missing.
+        pythia8mc or fastjet is missing, and the process needs it.
     ConfigError
         An argument is out of its range.
     ShardExistsError
@@ -117,12 +118,13 @@ def simulate(
     if not os.fspath(out):
         raise ConfigError("no target: found an empty path, expected a directory; name it")
     refuse_remote_target(out)
+    mean = None if pileup is None else float(pileup)
     options = SimulationOptions(
-        process, n, seed, resolution, float(pileup), shard_samples, compression_level
+        process, n, seed, resolution, mean, shard_samples, compression_level
     )
     plan = make_simulation_plan(options)
     with make_progress(progress, verb="simulated") as shown, Crew(processes) as crew:
-        import_module("e2eio.sim.jets")  # a package that is missing is told before anything is made
+        load_packages(find_process(process), options.mean_pileup)
         return _simulate(plan, Path(out), crew, overwrite, resume, shown)
 
 
@@ -156,9 +158,11 @@ def _make_shards(
 
 
 def _job(task: ShardRange, options: SimulationOptions, out: Path) -> Job:
+    noun = find_process(options.process).noun
+
     def place(n_done: int) -> tuple[str, str]:
         return (
-            f"simulating jet {task.begin + n_done} of {options.n}",
+            f"simulating {noun} {task.begin + n_done} of {options.n}",
             "run the same again to go on from the shards that are complete, or use another seed",
         )
 
@@ -179,7 +183,7 @@ def write_simulated_shard(
     out : path
         Directory of the dataset; it exists.
     tick : callable
-        Told the number of jets made since it was last told; what it raises ends the work.
+        Told the number of samples made since it was last told; what it raises ends the work.
 
     Raises
     ------
@@ -189,7 +193,6 @@ def write_simulated_shard(
         The system refused to write.
     """
     schema = options.schema
-    channels = [CHANNELS.index(name) for name in schema.channels]
     size = min(_CHUNK, slice_samples(schema))
     writer = open_writer(
         out / task.file,
@@ -199,12 +202,12 @@ def write_simulated_shard(
         overwrite=True,  # what is there was found to be no finished shard
     )
     try:
-        rows: list[tuple[int, JetSample]] = []
+        rows: list[tuple[int, Sample]] = []
         for row in _labelled(task, options, tick):
             rows.append(row)
             if len(rows) == size or writer.n_samples + len(rows) == task.n_samples:
-                images = np.stack([jet.image[channels] for _, jet in rows])
-                columns = zip(*((label, jet.mass, jet.pt) for label, jet in rows), strict=True)
+                images = np.stack([sample.image for _, sample in rows])
+                columns = zip(*((label, *sample.scalars) for label, sample in rows), strict=True)
                 writer.append(images, [np.array(column, np.float32) for column in columns])
                 rows.clear()
         writer.finish()
@@ -223,18 +226,16 @@ def write_simulated_shard(
 
 def _labelled(
     task: ShardRange, options: SimulationOptions, tick: Callable[[int], None]
-) -> Iterator[tuple[int, JetSample]]:
-    """Yield the jets of a shard with their labels: half of each class, in an order drawn at random."""
-    from e2eio.sim.jets import make_pileup, simulate_jets  # brings in the generator
-
+) -> Iterator[tuple[int, Sample]]:
+    """Yield the samples of a shard with their labels: half of each class, in an order drawn at random."""
     tick(0)
     order, pool, *classes = shard_seeds(options.seed, task.index).spawn(4)
     labels: NDArray[np.int64] = np.arange(task.begin, task.end) % 2
     np.random.default_rng(order).shuffle(labels)
-    pileup = make_pileup(options.pileup, int(pool.generate_state(1)[0]))
+    pileup = make_pileup(options.mean_pileup, int(pool.generate_state(1)[0]))
     process = find_process(options.process)
     streams = [
-        simulate_jets(process, label, pileup, CMS_RUN_1, resolution=options.resolution, seeds=seeds)
+        make_samples(process, label, pileup, CMS_RUN_1, resolution=options.resolution, seeds=seeds)
         for label, seeds in enumerate(classes)
     ]
     for label in labels.tolist():

@@ -11,17 +11,24 @@ import pytest
 from e2eio.errors import ConfigError, E2eioError
 from e2eio.sim.apparatus import CMS_RUN_1
 from e2eio.sim.particles import INVISIBLE, SimParticles
-from e2eio.sim.pileup import PileUp
-from e2eio.sim.processes import find_process, is_of_class
+from e2eio.sim.pileup import PileUp, make_pileup
+from e2eio.sim.processes import JetProcess, find_process, is_of_class
 
 for package in ("pythia8mc", "fastjet"):
     pytest.importorskip(package, reason=f"package {package} of the extra 'sim' is missing")
 
 from e2eio.sim.clustering import find_jets  # noqa: E402
 from e2eio.sim.generator import Collision, Partons, collisions  # noqa: E402
-from e2eio.sim.jets import JetSample, make_pileup, simulate_jets  # noqa: E402
+from e2eio.sim.jets import JetSample, simulate_jets  # noqa: E402
 
-TOP = find_process("top")
+
+def jet_process(name: str) -> JetProcess:
+    process = find_process(name)
+    assert isinstance(process, JetProcess)
+    return process
+
+
+TOP = jet_process("top")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +112,7 @@ def test_a_top_jet_holds_all_three_quarks() -> None:
 
 
 def test_quark_jets_are_near_a_quark_and_gluon_jets_near_a_gluon() -> None:
-    process = find_process("quark-gluon")
+    process = jet_process("quark-gluon")
     partons = Partons(np.array([21, -3]), np.array([21, 21]), np.zeros(2), np.array([1.0, -2.0]))
     eta, phi = np.zeros(3), np.array([1.2, -2.1, 0.0])
     assert is_of_class(process, 0, partons, eta, phi).tolist() == [True, False, False]
@@ -113,7 +120,7 @@ def test_quark_jets_are_near_a_quark_and_gluon_jets_near_a_gluon() -> None:
 
 
 def test_an_unknown_process_is_refused() -> None:
-    with pytest.raises(ConfigError, match="found 'higgs', expected one of top, quark-gluon"):
+    with pytest.raises(ConfigError, match="found 'higgs', expected one of top, quark-gluon, "):
         find_process("higgs")
 
 

@@ -10,14 +10,15 @@ from e2eio.cli.values import arguments_of
 
 __all__ = ["add_parser", "run"]
 
-_PROCESSES: Final = ("top", "quark-gluon", "electron-photon")
+_PROCESSES: Final = ("top", "quark-gluon", "electron-photon", "h4gamma", "ttbar")
 _EXAMPLES: Final = """\
 examples:
   e2eio simulate top data/top --n 40000
   e2eio simulate top data/top-x3 --n 4000 --resolution 3 --seed 7 --processes 8
   e2eio simulate quark-gluon data/qg --n 20000 --pileup 0
   e2eio simulate electron-photon data/eg --n 100000      no generator needed
-  pip install 'e2eio[sim]'                               Pythia and FastJet, which jets need
+  e2eio simulate h4gamma data/h4g --n 10000              whole events, 280 x 360
+  pip install 'e2eio[sim]'                               Pythia and FastJet, which jets and events need
 
 The same command goes on where an interrupted one (Ctrl-C) has ended. docs/simulate.md says more.
 """
@@ -29,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "simulate",
         help="make a dataset of simulated samples",
         description="Simulate samples of two classes, half of each, in a CMS-like detector: jets by Pythia 8 and FastJet "
-        "with pile-up, showers of single particles by numpy alone. They are no data of CMS.",
+        "with pile-up, whole events by Pythia 8, showers of single particles by numpy alone. They are no data of CMS.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,7 +47,8 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
         metavar="PROCESS",
         help="top: hadronic top quarks (y = 1) against other jets, 8 channels; quark-gluon: quarks (y = 1) "
         "against gluons, 3 channels; electron-photon: electrons (y = 1) against photons, 32 x 32 crystals, energy and "
-        "time",
+        "time; h4gamma: H -> aa -> 4 photons (y = 1) against pairs of photons, ttbar: top pairs (y = 1) against other "
+        "jets, both whole events, 8 channels",
     )
     add("out", metavar="OUT", help="directory of the dataset")
     add("--n", type=int, required=True, metavar="N", help="number of samples, 1 to 10^9")
@@ -56,7 +58,7 @@ def _add_physics(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(1, 3, 5),
         default=1,
-        help="pixels per crystal edge: jets have 125, 375 or 625 pixels (default 1); showers have 1",
+        help="pixels per crystal edge: jets have 125, 375 or 625 pixels (default 1); events have 1 or 3, showers 1",
     )
     add(
         "--pileup",

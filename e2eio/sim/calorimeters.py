@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio.sim.apparatus import Apparatus
+    from e2eio.sim.grid import RowsOf
     from e2eio.sim.helix import Places
     from e2eio.sim.particles import SimParticles
 
@@ -98,9 +99,10 @@ def ecal_deposits(
     at: Places,
     apparatus: Apparatus,
     rng: np.random.Generator,
+    rows_of: RowsOf = crystal_rows,
 ) -> Floats:
     """Return what showers leave in crystals (GeV), float64 [280, 360], without noise."""
-    rows = crystal_rows(at.eta_from(0.0))
+    rows = rows_of(at.eta_from(0.0))
     near = np.abs(rows - ETA_CRYSTALS // 2) < ETA_CRYSTALS // 2 + _MARGIN
     hit = np.flatnonzero(at.reached & (energy > 0) & near)
     electromagnetic = np.isin(particles.kind[hit], _ELECTROMAGNETIC)
@@ -111,13 +113,17 @@ def ecal_deposits(
 
 
 def hcal_deposits(
-    energy: Floats, at: Places, apparatus: Apparatus, rng: np.random.Generator
+    energy: Floats,
+    at: Places,
+    apparatus: Apparatus,
+    rng: np.random.Generator,
+    rows_of: RowsOf = crystal_rows,
 ) -> Floats:
     """Return what showers leave in towers (GeV), float64 [56, 72], without noise."""
     hit = np.flatnonzero(at.reached & (energy > 0))
     n = apparatus.hcal_spots
     down, across = apparatus.hcal_width * rng.standard_normal((2, len(hit), n))
-    rows = crystal_rows(at.eta_from(0.0)[hit])[:, None] / TOWER_CRYSTALS + down
+    rows = rows_of(at.eta_from(0.0)[hit])[:, None] / TOWER_CRYSTALS + down
     columns = crystal_columns(at.phi[hit])[:, None] / TOWER_CRYSTALS + across
     weights = np.repeat(energy[hit] / n, n)
     return sum_cells(rows.ravel(), columns.ravel(), weights, (ETA_TOWERS, PHI_TOWERS))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from e2eio.errors import E2eioError, MissingDependencyError
+from e2eio.sim.decays import HIGGS
 from e2eio.sim.particles import INVISIBLE, SimParticles
 
 try:
@@ -68,7 +69,9 @@ class Collision:
     partons: Partons
 
 
-def collisions(settings: Sequence[str], seed: int) -> Iterator[Collision]:
+def collisions(
+    settings: Sequence[str], seed: int, *, reach: float = _MAX_ETA_NEUTRAL
+) -> Iterator[Collision]:
     """Yield collisions of protons at 8 TeV without end.
 
     Parameters
@@ -77,6 +80,8 @@ def collisions(settings: Sequence[str], seed: int) -> Iterator[Collision]:
         Of Pythia, as ``"HardQCD:all = on"``.
     seed : int
         The same settings and seed give the same collisions.
+    reach : float
+        Neutral particles beyond it in |eta| are left out, but for Higgs bosons, which somebody else lets decay.
 
     Raises
     ------
@@ -105,7 +110,7 @@ def collisions(settings: Sequence[str], seed: int) -> Iterator[Collision]:
         columns = _columns(record.content)
         for begin, end in pairwise(offsets.tolist()):
             rows = {name: values[begin:end] for name, values in columns.items()}
-            yield Collision(_stable(rows, charges, pythia.particleData), _hard(rows))
+            yield Collision(_stable(rows, charges, pythia.particleData, reach), _hard(rows))
 
 
 def _columns(record: Any) -> dict[str, NDArray[Any]]:
@@ -128,7 +133,9 @@ def _directions(rows: dict[str, NDArray[Any]], which: Ints) -> tuple[Floats, Flo
     return pt, np.arcsinh(pz / np.maximum(pt, 1e-9)), np.arctan2(py, px)
 
 
-def _stable(rows: dict[str, NDArray[Any]], charges: dict[int, float], data: Any) -> SimParticles:
+def _stable(
+    rows: dict[str, NDArray[Any]], charges: dict[int, float], data: Any, reach: float
+) -> SimParticles:
     which = np.flatnonzero((rows["status"] > 0) & ~np.isin(np.abs(rows["id"]), INVISIBLE))
     pt, eta, phi = _directions(rows, which)
     numbers, place = np.unique(rows["id"][which], return_inverse=True)
@@ -136,8 +143,8 @@ def _stable(rows: dict[str, NDArray[Any]], charges: dict[int, float], data: Any)
         if number not in charges:
             charges[number] = float(data.charge(number))
     charge = np.array([charges[number] for number in numbers.tolist()])[place]
-    reach = np.where(charge != 0, _MAX_ETA_CHARGED, _MAX_ETA_NEUTRAL)
-    seen = np.abs(eta) < reach
+    seen = np.abs(eta) < np.where(charge != 0, _MAX_ETA_CHARGED, reach)
+    seen |= rows["id"][which] == HIGGS
     kept = which[seen]
     return SimParticles(
         pt[seen],

@@ -97,25 +97,21 @@ class Helices:
         loops = self._charged & (way > np.pi * self.radius)
         return way, (np.abs(self._at.z) < z) & (way > 0) & ~loops
 
-    def carried(self, way: Floats) -> SimParticles:
+    def carried(self, way: Floats, reached: Mask) -> tuple[SimParticles, Places]:
         """Return them as they are after a way in the transverse plane (cm): place and direction are those there.
 
         Examples
         --------
         >>> from e2eio.sim.particles import SimParticles
         >>> pion = SimParticles.of(pt=[1.14], eta=[0.0], phi=[1.0], charge=[1], kind=[211])
-        >>> float(Helices(pion).carried(np.array([50.0])).phi[0])  # half a radius of 100 cm
+        >>> there, _ = Helices(pion).carried(np.array([50.0]), np.array([True]))
+        >>> float(there.phi[0])  # half a radius of 100 cm
         0.5
         """
-        at = self.places(way, np.ones(len(way), bool))
+        at = self.places(way, reached)
         turned = np.where(self._charged, self._sign * way / self.radius, 0.0)
-        return replace(
-            self._at,
-            phi=self._at.phi - turned,
-            x=at.radius * np.cos(at.phi),
-            y=at.radius * np.sin(at.phi),
-            z=at.z,
-        )
+        x, y = at.radius * np.cos(at.phi), at.radius * np.sin(at.phi)
+        return replace(self._at, phi=self._at.phi - turned, x=x, y=y, z=at.z), at
 
     def at_calorimeter(self) -> Places:
         """Return where they meet the face of the ECAL: the barrel, else an endcap.

@@ -93,9 +93,9 @@ def cross_tracker(
     for layer in layers:
         helices = Helices(flying.particles)
         way, reached = layer.way_to(helices)
-        at = helices.places(way, reached)
-        there = _Flight(helices.carried(np.where(reached, way, 0.0)), flying.origin)
-        thickness = layer.crossed(at, there.particles.eta, there.particles.phi)
+        moved, at = helices.carried(np.where(reached, way, 0.0), reached)
+        there = _Flight(moved, flying.origin)
+        thickness = layer.crossed(at, moved.eta, moved.phi)
         kind, hit = flying.particles.kind, thickness > 0
         converts = (kind == _PHOTON) & (
             rng.random(len(kind)) < -np.expm1(-_CONVERSIONS * thickness)

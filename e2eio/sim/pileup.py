@@ -55,8 +55,10 @@ class PileUp:
         return self._pool.take(index).turned(turn).moved(z)
 
 
-def make_pileup(mean: float, seed: int) -> PileUp:
+def make_pileup(mean: float, seed: int, reach: float = 2.6) -> PileUp:
     """Return pile-up of a mean number of collisions, from a pool that `seed` decides.
+
+    `reach` is that of `e2eio.sim.generator.collisions`.
 
     Raises
     ------
@@ -67,4 +69,5 @@ def make_pileup(mean: float, seed: int) -> PileUp:
         return PileUp((), 0.0)
     from e2eio.sim.generator import collisions  # showers without pile-up need no generator
 
-    return PileUp([each.particles for each in islice(collisions(_SOFT, seed), _POOL)], mean)
+    pool = islice(collisions(_SOFT, seed, reach=reach), _POOL)
+    return PileUp([each.particles for each in pool], mean)

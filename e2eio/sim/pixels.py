@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio.sim.apparatus import Apparatus
+    from e2eio.sim.grid import RowsOf
     from e2eio.sim.helix import Helices
     from e2eio.sim.particles import SimParticles
 
@@ -35,6 +36,7 @@ def pixel_hits(
     vertex_z: float,
     apparatus: Apparatus,
     rng: np.random.Generator,
+    rows_of: RowsOf = crystal_rows,
 ) -> tuple[LayerHits, ...]:
     """Return the hits of each layer of the pixel barrel.
 
@@ -47,6 +49,6 @@ def pixel_hits(
         found = rng.random(len(particles)) < apparatus.pixel_efficiency
         hit = found & at.reached & (particles.charge != 0)
         hit &= np.abs(at.z) < apparatus.pixel_half_length
-        rows, columns = crystal_rows(at.eta_from(vertex_z)), crystal_columns(at.phi)
+        rows, columns = rows_of(at.eta_from(vertex_z)), crystal_columns(at.phi)
         layers.append(LayerHits(rows[hit], columns[hit]))
     return tuple(layers)

@@ -71,9 +71,10 @@ def simulate(
 
     Parameters
     ----------
-    process : {"top", "quark-gluon", "electron-photon"}
-        y = 1: jets of hadronic top quarks, of quarks, electrons' showers; y = 0: jets of all other partons, of
-        gluons, photons' showers.
+    process : {"top", "quark-gluon", "electron-photon", "h4gamma", "ttbar"}
+        y = 1: jets of hadronic top quarks, of quarks, electrons' showers, whole events of H to a a to four
+        photons, of top pairs; y = 0: jets of all other partons, of gluons, photons' showers, whole events of two
+        photons, of other hard partons.
     out : path
         Directory of the dataset, made if it does not exist.
     n : int
@@ -81,9 +82,9 @@ def simulate(
     seed : int
         0 to 2^63 - 1.
     resolution : {1, 3, 5}
-        Pixels per crystal edge: images of jets have 125, 375 or 625 pixels. Showers have 1.
+        Pixels per crystal edge: images of jets have 125, 375 or 625 pixels. Events have 1 or 3, showers 1.
     pileup : float, optional
-        Mean number of other collisions, 0 to 200; that of the process if not given: 21 for jets, 0 for showers.
+        Mean number of other collisions, 0 to 200; that of the process if not given: 21, 0 for showers.
     processes : int, optional
         As many as there are usable cores, if not given. One shard at a time is simulated by each.
     shard_samples : int
@@ -232,8 +233,8 @@ def _labelled(
     order, pool, *classes = shard_seeds(options.seed, task.index).spawn(4)
     labels: NDArray[np.int64] = np.arange(task.begin, task.end) % 2
     np.random.default_rng(order).shuffle(labels)
-    pileup = make_pileup(options.mean_pileup, int(pool.generate_state(1)[0]))
     process = find_process(options.process)
+    pileup = make_pileup(options.mean_pileup, int(pool.generate_state(1)[0]), process.reach)
     streams = [
         make_samples(process, label, pileup, CMS_RUN_1, resolution=options.resolution, seeds=seeds)
         for label, seeds in enumerate(classes)

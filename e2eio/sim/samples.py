@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from e2eio.presets import find_preset
-from e2eio.sim.processes import GunProcess, JetProcess, Process, Sample
+from e2eio.sim.processes import EventProcess, GunProcess, JetProcess, Process, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,12 @@ def make_samples(
             from e2eio.sim.gun import simulate_showers
 
             yield from simulate_showers(process, label, pileup, apparatus, seeds=seeds)
+        case EventProcess():
+            from e2eio.sim.events import simulate_events
+
+            yield from simulate_events(
+                process, label, pileup, apparatus, resolution=resolution, seeds=seeds
+            )
         case _:
             raise NotImplementedError(type(process).__name__)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from e2eio.sim.apparatus import Apparatus
+    from e2eio.sim.grid import RowsOf
     from e2eio.sim.helix import Helices, Places
     from e2eio.sim.particles import SimParticles
 
@@ -48,6 +49,7 @@ def measure_tracks(
     vertex_z: float,
     apparatus: Apparatus,
     rng: np.random.Generator,
+    rows_of: RowsOf = crystal_rows,
 ) -> Tracks:
     """Return the tracks of an event.
 
@@ -61,6 +63,8 @@ def measure_tracks(
     apparatus : Apparatus
     rng : numpy.random.Generator
         Source of the draws: four per particle, whatever becomes of it.
+    rows_of : callable
+        From pseudorapidities to rows.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def measure_tracks(
         dz += _resolution(apparatus.dz_resolution, particles.pt) * tilt * noise[2]
     order = np.flatnonzero(found)
     order = order[np.argsort(pt[order], kind="stable")]
-    rows, columns = crystal_rows(at_ecal.eta_from(0.0)), crystal_columns(at_ecal.phi)
+    rows, columns = rows_of(at_ecal.eta_from(0.0)), crystal_columns(at_ecal.phi)
     return Tracks(pt[order], d0[order], dz[order], rows[order], columns[order])
 
 

@@ -143,7 +143,7 @@ def test_particles_that_were_carried_some_way_meet_the_ecal_where_they_would_hav
     helices = Helices(start)
     way, reached = helices.way_to_radius(60.0)
     assert reached.all()
-    later = helices.carried(way)
+    later, _ = helices.carried(way, reached)
     assert np.hypot(later.x, later.y)[0] == pytest.approx(60.0)
     ends = [Helices(each).at_calorimeter() for each in (start, later)]
     for name in ("radius", "phi", "z"):

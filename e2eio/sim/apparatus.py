@@ -8,7 +8,7 @@ Sources by name:
   JINST 9 (2014) P10009, arXiv:1405.6569; its abstract was read, what else is said of it is from memory.
 * "TDR": CMS, "The CMS experiment at the CERN LHC", JINST 3 (2008) S08004, doi 10.1088/1748-0221/3/08/S08004; from memory.
 * "ECAL": P. Adzic et al., "Energy resolution of the barrel of the CMS electromagnetic calorimeter", JINST 2 (2007) P04004,
-  doi 10.1088/1748-0221/2/04/P04004; its numbers are from memory.
+  doi 10.1088/1748-0221/2/04/P04004; its abstract was read, what else is said of it is from memory.
 
 Crystals, towers, the field and the calorimeters' faces are those of `e2eio.detector_grid`, which importers use.
 """
@@ -50,7 +50,8 @@ class Apparatus:
         Of a hit (recipe; "tracking": above 0.99, less in the innermost layer).
     shower_core, hadron_core : float
         In crystals: an electromagnetic spot lies within r with chance r^2 / (r^2 + core^2). Three cores hold
-        90 %, that is a Moliere radius, 2.19 cm in lead tungstate (TDR, section 4.1), of crystals of 2.2 cm.
+        90 %, that is a Moliere radius, 2.19 cm in lead tungstate (TDR, section 4.1; theses have 2.2 cm, and faces of
+        2.2 cm by 2.2 cm).
         That of hadrons: recipe.
     spot_energy : float
         Of one spot of a shower (recipe), of which there are `spot_counts`, lowest and highest number.
@@ -60,7 +61,7 @@ class Apparatus:
     shower_share : tuple of float
         Of the energy of a hadron that does shower there: lowest and highest (recipe).
     ecal_resolution : tuple of float
-        Stochastic (root GeV), noise (GeV) and constant term ("ECAL": 2.8 %, 12 %/E for 3 x 3 crystals, 0.3 %;
+        Stochastic (root GeV), noise (GeV) and constant term ("ECAL": 2.8 % and 0.3 %, abstract, 12 %/E, all for 3 x 3 crystals;
         40 MeV is that noise of one crystal, 42 in CMSSW,
         RecoParticleFlow/PFClusterProducer/python/particleFlowCaloResolution_cfi.py).
     ecal_thresholds : tuple of float

@@ -102,6 +102,8 @@ def test_a_jet_is_a_window_of_the_event() -> None:
         event, jet = draw_event(view, resolution), crop_jet(view, 28, 40, resolution)
         top, left, edge = 80 * resolution, 140 * resolution, 125 * resolution
         assert np.array_equal(event[:, top : top + edge, left : left + edge], jet)
+    towers = draw_event(view)[4].reshape(56, 5, 72, 5).sum((1, 3))
+    np.testing.assert_allclose(towers, view.hcal, rtol=1e-5)
 
 
 def test_conversions_are_tracks_and_material_takes_energy_nowhere_else() -> None:

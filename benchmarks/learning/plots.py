@@ -1,0 +1,95 @@
+"""Pictures: ROC curves with bands over seeds, losses, areas by the number of jets, rates by the number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learning.roc import FALSE_POSITIVE_RATES
+from learning.runs import LAYERS
+from learning.tables import Found, areas_by
+
+__all__ = ["PICTURES", "draw"]
+
+_COLOURS = ("#2f6690", "#c8102e", "#3a7d44", "#8a5a9e", "#d98e04")
+#: Part -> the value that its trainings differ in.
+VARIED = {
+    "layers": "channels",
+    "batch": "batch_size",
+    "resolution": "resolution",
+    "quark-gluon": "process",
+    "electron-photon": "process",
+    "learning": "jets",
+}
+
+
+def draw(part: str, runs: Sequence[Found], folder: Path) -> list[Path]:
+    """Draw what there is to see of a part into a folder; return the files, none without matplotlib."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return []
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    files = []
+    for name, picture in PICTURES.get(part, {}).items():
+        figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        picture(axis, runs, VARIED.get(part, ""))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=8)
+        path = folder / f"{part}-{name}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+        files.append(path)
+    return files
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, tuple):
+        return next((name for name, chosen in LAYERS.items() if chosen == value), "+".join(value))
+    return str(value)
+
+
+def _roc(axis: Any, runs: Sequence[Found], varied: str) -> None:
+    """Background rejection: a curve for each kind, with the spread over seeds."""
+    for colour, (value, area) in zip(_COLOURS, areas_by(runs, varied).items(), strict=False):
+        rates = np.array([run["true_positive_rates"] for run in area.runs])
+        mean = rates.mean(0)
+        seen = FALSE_POSITIVE_RATES > 0
+        text = f"{_label(value)}: {area.values[0]:.4f} +- {area.values[1]:.4f}"
+        axis.plot(mean[seen], FALSE_POSITIVE_RATES[seen], color=colour, lw=1.4, label=text)
+        low, high = rates.min(0), rates.max(0)
+        axis.fill_betweenx(
+            FALSE_POSITIVE_RATES[seen], low[seen], high[seen], color=colour, alpha=0.25, lw=0
+        )
+    axis.set_yscale("log")
+    axis.set_xlabel("share of class 1 that is kept")
+    axis.set_ylabel("share of class 0 that passes")
+    axis.set_title("ROC on simulated jets; bands: least to most over seeds", fontsize=9)
+
+
+def _loss(axis: Any, runs: Sequence[Found], varied: str) -> None:
+    """Training loss and validation area by epoch."""
+    for colour, (value, area) in zip(_COLOURS, areas_by(runs, varied).items(), strict=False):
+        for seed, run in enumerate(area.runs):
+            epochs = [epoch["epoch"] + 1 for epoch in run["history"]]
+            label = _label(value) if seed == 0 else None
+            losses = [epoch["loss"] for epoch in run["history"]]
+            axis.plot(epochs, losses, color=colour, lw=1.2, label=label)
+            missed = [1 - epoch["valid_auc"] for epoch in run["history"]]
+            axis.plot(epochs, missed, color=colour, lw=1, ls=":")
+    axis.set_yscale("log")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("training loss (lines), 1 - ROC-AUC of validation jets (dots)")
+
+
+_CURVES: Mapping[str, Callable[[Any, Sequence[Found], str], None]] = {"roc": _roc, "loss": _loss}
+#: Part -> name of a picture -> what draws it.
+PICTURES: dict[str, Mapping[str, Callable[[Any, Sequence[Found], str], None]]] = dict.fromkeys(
+    ("layers", "batch", "resolution", "quark-gluon", "electron-photon"), _CURVES
+)

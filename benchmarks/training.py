@@ -1,0 +1,185 @@
+"""Does physics come out right? The talk's three benchmarks, trained: electron/photon, quark/gluon, top.
+
+Each part is made of runs (a training, a timing); each run that is finished is kept at once in training.json, and one
+that is under way keeps a checkpoint for each epoch: after Ctrl-C, a kill, or on another day the same command goes on.
+Jets are simulated (Pythia, FastJet) when they are first needed, and stay in --work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from e2eio.errors import E2eioError
+from harness.command import fail, make_parser
+from harness.environment import count_cores, describe
+from harness.results import RESULTS
+from learning.launch import LaunchError, perform
+from learning.parts import PARTS, Options
+from learning.plots import draw
+from learning.store import Results
+from learning.tables import TABLES, write_table
+
+__all__ = ["main"]
+
+EXAMPLES = """\
+examples:
+  python benchmarks/training.py --quick                        every part on few jets: what it does, not what it reaches
+  python benchmarks/training.py --only io,layers --jets 40960  hours on 2 cores; go on by the same command
+  python benchmarks/training.py --list                         which runs there are, and which are done
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what is not done yet; return the exit code."""
+    told = _make_parser().parse_args(arguments)
+    options, parts = _options(told), _chosen(told.only)
+    try:
+        results = Results(told.out or _folder())
+        if told.list:
+            return _list(results, options, parts)
+        results.begin(describe(), dataclasses.asdict(options))
+        failed = [name for name in parts if not _do(name, results, options, told.work)]
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    except (LaunchError, ValueError) as error:
+        return fail("training", error)
+    print(f"results: {results.path}")
+    return 1 if failed else 0
+
+
+def _do(name: str, results: Results, options: Options, work: Path) -> bool:
+    """Do the runs of a part that are not done; say why if they cannot be."""
+    runs = PARTS[name].runs(options)
+    results.plan(name, runs)
+    for run in runs:
+        if results.find(run) is not None:
+            continue
+        try:
+            results.add(run, perform(run, work, options.threads))
+        except E2eioError as error:
+            print(f"{PARTS[name].title}: {error}", file=sys.stderr)
+            return False
+    _show(name, results)
+    return True
+
+
+def _show(name: str, results: Results) -> None:
+    """Print the table of a part and draw its pictures."""
+    found = results.of_part(name)
+    if name in TABLES:
+        print(f"\n{PARTS[name].title}\n\n{write_table(TABLES[name](found))}", flush=True)
+    draw(name, found, results.path.parent)
+
+
+def _list(results: Results, options: Options, parts: Sequence[str]) -> int:
+    for name in parts:
+        print(PARTS[name].title)
+        for run in PARTS[name].runs(options):
+            print(f"  {'done' if results.find(run) else '    '} {run.title}")
+    return 0
+
+
+def _folder() -> Path:
+    """Return the newest results folder, to go on with, or a new one."""
+    found = sorted(path.parent for path in RESULTS.glob("*-training/training.json"))
+    if found:
+        return found[-1]
+    return RESULTS / f"{str(describe()['date'])[:19].replace('T', '-').replace(':', '')}-training"
+
+
+def _options(told: argparse.Namespace) -> Options:
+    cuda = torch.cuda.is_available()
+    device = ("cuda" if cuda else "cpu") if told.device == "auto" else told.device
+    devices = ("cpu", "cuda") if cuda and told.device == "auto" else (device,)
+    quick = told.quick
+    return Options(
+        top="toy" if told.toy else "top",
+        jets=told.jets or (512 if quick else 40_960),
+        jets_x3=told.jets_x3 or (128 if quick else 8192),
+        valid=told.valid or (512 if quick else 4096),
+        test=told.test or (512 if quick else 16_384),
+        epochs=told.epochs or (1 if quick else 12),
+        halve_every=told.halve_every,
+        seeds=told.seeds or (1 if quick else 3),
+        precision=told.precision,
+        device=device,
+        devices=devices,
+        threads=told.threads or count_cores(),
+        seconds=told.seconds or (2.0 if quick else 20.0),
+    )
+
+
+def _chosen(text: str | None) -> list[str]:
+    return [name for name in PARTS if text is None or name in text.split(",")]
+
+
+def _parts(text: str) -> str:
+    if unknown := set(text.split(",")) - set(PARTS):
+        expected = f"expected some of {','.join(PARTS)}"
+        raise argparse.ArgumentTypeError(f"found {', '.join(sorted(unknown))}; {expected}")
+    return text
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected 1 or more")
+    return value
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add("--only", type=_parts, metavar="PARTS", help=f"of {','.join(PARTS)} (default: all)")
+    number = partial(add, type=_positive, metavar="N")
+    number("--jets", help="to train on (default 40960; --quick: 512)")
+    number("--jets-x3", help="the same at x3 (default 8192; --quick: 128)")
+    number("--valid", help="to choose the epoch by (default 4096; --quick: 512)")
+    number("--test", help="to tell areas of (default 16384; --quick: 512)")
+    number("--epochs", help="of each training (default 12; --quick: 1)")
+    number(
+        "--halve-every",
+        default=10,
+        help="epochs after which the learning rate is halved (default 10, the talk's)",
+    )
+    number("--seeds", help="trainings of each kind (default 3; --quick: 1)")
+    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of convolutions")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    number("--threads", help="for computing and reading (default: all usable cores)")
+    add("--seconds", type=float, metavar="S", help="that each timing takes, about (default 20)")
+    add("--quick", action="store_true", help="few jets, short timings")
+    text = "keeps jets and checkpoints (default: e2eio-training in the user's cache)"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    add(
+        "--work",
+        type=Path,
+        default=cache / "e2eio-training",
+        metavar="DIR",
+        help=text,
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="results (default: the newest in benchmarks/results, or a new one)",
+    )
+    add(
+        "--toy",
+        action="store_true",
+        help="toy jets for the top benchmark: no Pythia needed, no physics to learn",
+    )
+    add("--list", action="store_true", help="show the runs and do none")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

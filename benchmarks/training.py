@@ -110,12 +110,20 @@ def _options(told: argparse.Namespace) -> Options:
         epochs=told.epochs or (1 if quick else 12),
         halve_every=told.halve_every,
         seeds=told.seeds or (1 if quick else 3),
-        precision=told.precision,
+        precision=_precision(device) if told.precision == "auto" else told.precision,
         device=device,
         devices=devices,
         threads=told.threads or count_cores(),
         seconds=told.seconds or (2.0 if quick else 20.0),
     )
+
+
+def _precision(device: str) -> str:
+    """Return bfloat16 where the processor multiplies in it, which is faster; areas are as those of float32."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
 def _chosen(text: str | None) -> list[str]:
@@ -152,7 +160,8 @@ def _make_parser() -> argparse.ArgumentParser:
         help="epochs after which the learning rate is halved (default 10, the talk's)",
     )
     number("--seeds", help="trainings of each kind (default 3; --quick: 1)")
-    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of convolutions")
+    text = "of convolutions (default: bfloat16 where the processor multiplies in it)"
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=text)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     number("--threads", help="for computing and reading (default: all usable cores)")
     add("--seconds", type=float, metavar="S", help="that each timing takes, about (default 20)")

@@ -101,6 +101,12 @@ def _resolution(options: Options) -> Sequence[Run]:
     return options.seeded([replace(base, resolution=resolution) for resolution in (1, 3)])
 
 
+def _precision(options: Options) -> Sequence[Run]:
+    """All layers in both precisions."""
+    base = options.training()
+    return [replace(base, precision=precision) for precision in ("float32", "bfloat16")]
+
+
 def _of_process(process: str) -> Callable[[Options], Sequence[Run]]:
     return lambda options: options.seeded([options.training(process)])
 
@@ -122,6 +128,7 @@ PARTS: dict[str, Part] = {
     "scaling": Part("Scaling over ranks", _scaling),
     "inference": Part("Inference", _inference),
     "layers": Part("ROC-AUC by layers", _layers),
+    "precision": Part("float32 against bfloat16", _precision),
     "learning": Part("ROC-AUC by number of training jets", _learning),
     "batch": Part("ROC-AUC by batch size, 2 ranks", _batch),
     "resolution": Part("x1 against x3", _resolution),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,10 +23,11 @@ from harness.command import fail, make_parser
 from harness.environment import count_cores, describe
 from harness.results import RESULTS
 from learning.launch import LaunchError, perform
+from learning.page import PAGE, TABLES, insert, render
 from learning.parts import PARTS, Options
 from learning.plots import draw
 from learning.store import Results
-from learning.tables import TABLES, write_table
+from learning.tables import write_table
 
 __all__ = ["main"]
 
@@ -34,6 +36,7 @@ examples:
   python benchmarks/training.py --quick                        every part on few jets: what it does, not what it reaches
   python benchmarks/training.py --only io,layers --jets 40960  hours on 2 cores; go on by the same command
   python benchmarks/training.py --list                         which runs there are, and which are done
+  python benchmarks/training.py --render                       write docs/benchmarks.md from the newest result
 """
 
 
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = _make_parser().parse_args(arguments)
     options, parts = _options(told), _chosen(told.only)
     try:
+        if told.render or told.check:
+            return _render(told.out or _newest(), told.page, check=told.check)
         results = Results(told.out or _folder())
         if told.list:
             return _list(results, options, parts)
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
-    except (LaunchError, ValueError) as error:
+    except (LaunchError, OSError, ValueError) as error:
         return fail("training", error)
     print(f"results: {results.path}")
     return 1 if failed else 0
@@ -74,10 +79,9 @@ def _do(name: str, results: Results, options: Options, work: Path) -> bool:
 
 def _show(name: str, results: Results) -> None:
     """Print the table of a part and draw its pictures."""
-    found = results.of_part(name)
-    if name in TABLES:
+    if found := results.of_part(name):
         print(f"\n{PARTS[name].title}\n\n{write_table(TABLES[name](found))}", flush=True)
-    draw(name, found, results.path.parent)
+        draw(name, found, results.path.parent)
 
 
 def _list(results: Results, options: Options, parts: Sequence[str]) -> int:
@@ -88,11 +92,28 @@ def _list(results: Results, options: Options, parts: Sequence[str]) -> int:
     return 0
 
 
+def _render(folder: Path | None, page: Path, *, check: bool) -> int:
+    """Write the page from a result, pictures first; or compare it."""
+    results = None if folder is None else Results(folder)
+    if results is not None and not check:
+        for name in PARTS:
+            draw(name, results.of_part(name), results.path.parent)
+    text = insert(render(results, page), page)
+    if check:
+        return int(text != page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _newest() -> Path | None:
+    found = sorted(path.parent for path in RESULTS.glob("*-training/training.json"))
+    return found[-1] if found else None
+
+
 def _folder() -> Path:
     """Return the newest results folder, to go on with, or a new one."""
-    found = sorted(path.parent for path in RESULTS.glob("*-training/training.json"))
-    if found:
-        return found[-1]
+    if (found := _newest()) is not None:
+        return found
     return RESULTS / f"{str(describe()['date'])[:19].replace('T', '-').replace(':', '')}-training"
 
 
@@ -122,7 +143,7 @@ def _precision(device: str) -> str:
     """Return bfloat16 where the processor multiplies in it, which is faster; areas are as those of float32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
@@ -187,6 +208,9 @@ def _make_parser() -> argparse.ArgumentParser:
         help="toy jets for the top benchmark: no Pythia needed, no physics to learn",
     )
     add("--list", action="store_true", help="show the runs and do none")
+    add("--render", action="store_true", help="write docs/benchmarks.md from the results")
+    add("--check", action="store_true", help="exit code 1 if the page is not what the results say")
+    add("--page", type=Path, default=PAGE, metavar="FILE", help="in place of docs/benchmarks.md")
     return parser
 
 

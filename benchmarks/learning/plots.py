@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from learning import talk
+from learning.accuracy import learning_curve
+from learning.rates import MODELLED_RANKS, scaling_model
 from learning.roc import FALSE_POSITIVE_RATES
 from learning.runs import LAYERS
 from learning.tables import Found, areas_by
@@ -35,7 +38,9 @@ def draw(part: str, runs: Sequence[Found], folder: Path) -> list[Path]:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    files = []
+    files: list[Path] = []
+    if not runs:
+        return files
     for name, picture in PICTURES.get(part, {}).items():
         figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
         picture(axis, runs, VARIED.get(part, ""))
@@ -88,8 +93,49 @@ def _loss(axis: Any, runs: Sequence[Found], varied: str) -> None:
     axis.set_ylabel("training loss (lines), 1 - ROC-AUC of validation jets (dots)")
 
 
-_CURVES: Mapping[str, Callable[[Any, Sequence[Found], str], None]] = {"roc": _roc, "loss": _loss}
+def _learning(axis: Any, runs: Sequence[Found], _: str) -> None:
+    """Area by the number of jets, and the power law through it."""
+    areas, curve = learning_curve(runs)
+    values = [area.values for area in areas.values()]
+    missed, errors = [1 - value[0] for value in values], [value[1] for value in values]
+    style = {"fmt": "o", "color": _COLOURS[0], "capsize": 3}
+    axis.errorbar(list(areas), missed, errors, label="measured", **style)
+    if curve is not None:
+        n = np.geomspace(min(areas), talk.JETS, 80)
+        fits = np.array([curve.area(each) for each in n])
+        text = f"{curve.floor:.4f} + {curve.scale:.3g} n^-{curve.exponent:.2f}"
+        axis.plot(n, 1 - fits[:, 0], color=_COLOURS[1], lw=1.2, label=text)
+        axis.fill_between(n, 1 - fits[:, 2], 1 - fits[:, 1], color=_COLOURS[1], alpha=0.2, lw=0)
+    axis.axhline(1 - talk.PAPER_AUC[0], color="black", lw=1, ls="--", label="paper, CMS open data")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("jets to train on")
+    axis.set_ylabel("1 - ROC-AUC, all layers")
+
+
+def _scaling(axis: Any, runs: Sequence[Found], _: str) -> None:
+    """Jets per second by the number of ranks: measured, and modelled."""
+    model = scaling_model(runs)
+    if model is None:
+        return
+    measured, modelled = (1, 2), (2, *MODELLED_RANKS)
+    rates = [model.jets_per_s(n) for n in measured]
+    axis.plot(measured, rates, "o-", color=_COLOURS[0], label="measured")
+    rates = [model.jets_per_s(n) for n in modelled]
+    axis.plot(modelled, rates, "s:", color=_COLOURS[1], mfc="none", label="modelled")
+    ideal = [n * model.jets_per_s(1) for n in (1, MODELLED_RANKS[-1])]
+    axis.plot(
+        (1, MODELLED_RANKS[-1]), ideal, color="black", lw=1, ls="--", label="n times one rank"
+    )
+    axis.set_xlabel("ranks, a core each")
+    axis.set_ylabel("jets/s, training")
+
+
+Picture = Callable[[Any, Sequence[Found], str], None]
+_CURVES: Mapping[str, Picture] = {"roc": _roc, "loss": _loss}
 #: Part -> name of a picture -> what draws it.
-PICTURES: dict[str, Mapping[str, Callable[[Any, Sequence[Found], str], None]]] = dict.fromkeys(
-    ("layers", "batch", "resolution", "quark-gluon", "electron-photon"), _CURVES
-)
+PICTURES: dict[str, Mapping[str, Picture]] = {
+    **dict.fromkeys(("layers", "batch", "resolution", "quark-gluon", "electron-photon"), _CURVES),
+    "learning": {"curve": _learning},
+    "scaling": {"ranks": _scaling},
+}

@@ -31,7 +31,10 @@ __all__ = ["Splits", "Stopwatch", "make_loader", "make_network", "train"]
 
 # Where pixels go from linear to logarithmic: about the least that is measured of a track (GeV; cm: a few times the
 # resolution of d0 and dz) and of a crystal and a tower's 25th part (GeV). Hits are counts, and stay.
-SCALES = {"track_pt": 1.0, "d0": 0.01, "dz": 0.02, "ecal": 0.3, "hcal": 0.1}
+SCALES = {
+    **{"track_pt": 1.0, "d0": 0.01, "dz": 0.02, "ecal": 0.3, "hcal": 0.1},
+    "ecal_energy": 0.3,
+}
 _TEST_BATCH = 256
 
 
@@ -87,7 +90,7 @@ def make_loader(
         drop_last=shuffle,
         fields=(data.schema.image.name, "y", "sample_id"),
         channels=list(getattr(run, "channels", ())) or None,
-        resolution=None if wanted == stored else wanted,
+        resolution=None if stored in (None, wanted) else wanted,
         transforms=[transforms.Asinh(scales)] if scales else [],
         layout="NHWC",
         exclude=jets.exclude,

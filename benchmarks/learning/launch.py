@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from e2eio.progress import make_progress
+from harness.progress import tell
 from learning.datasets import find_jets
 from learning.runs import Run, Timing, read_run
 from learning.timing import N_ROUNDS, measure
@@ -82,9 +83,12 @@ def carry_out(
     jets = _make_jets(run, work, None)
     shown = progress and rank == 0
     if isinstance(run, Timing):
-        with make_progress(shown, verb=f"{run.title}: rounds") as bar:
-            bar.start(N_ROUNDS)
-            return measure(run, jets["train"], device=device, tick=bar.update)
+
+        def say(n_done: int) -> None:
+            if shown:
+                tell(f"{run.title}: round {n_done} of {N_ROUNDS}")
+
+        return measure(run, jets["train"], device=device, tick=say)
     checkpoint = work / "runs" / run.key / "checkpoint.pt"
     with make_progress(shown, verb="trained on", interval_s=30.0) as bar:
         bar.note(run.title)

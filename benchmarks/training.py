@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if told.render or told.check:
             return _render(told.out or _newest(), told.page, check=told.check)
-        results = Results(told.out or _folder())
+        trial = told.work / "trial" if told.quick or told.toy else None  # no result to publish
+        results = Results(told.out or trial or _folder())
         if told.list:
             return _list(results, options, parts)
         results.begin(describe(), dataclasses.asdict(options))
@@ -200,7 +201,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="results (default: the newest in benchmarks/results, or a new one)",
+        help="results (default: the newest in benchmarks/results, or a new one; --quick and --toy: in --work)",
     )
     add(
         "--toy",

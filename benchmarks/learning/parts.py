@@ -14,8 +14,8 @@ __all__ = ["PARTS", "Options", "Part"]
 class Options:
     """As on the command line.
 
-    `top`: process of the top benchmark, or "toy"; `jets_x3`: of trainings on files at x3, whose images are nine times as
-    large; `devices`: that I/O and training are timed on, `device`: that networks are trained on.
+    `top`: process of the top benchmark, or "toy"; `jets_x3`: that are trained on and tested with, at most, at x3, where
+    images are nine times as large; `devices`: that I/O and training are timed on, `device`: that networks are trained on.
     """
 
     top: str
@@ -96,8 +96,10 @@ def _inference(options: Options) -> Sequence[Run]:
 
 
 def _resolution(options: Options) -> Sequence[Run]:
-    n = min(options.jets, options.jets_x3)
-    base = replace(options.training(), jets=n, stored=3)
+    most = options.jets_x3
+    sizes = {"jets": most, "valid": max(1, most // 4), "test": most}
+    base = replace(options.training(), stored=3)
+    base = replace(base, **{name: min(getattr(base, name), n) for name, n in sizes.items()})
     return options.seeded([replace(base, resolution=resolution) for resolution in (1, 3)])
 
 

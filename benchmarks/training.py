@@ -26,6 +26,7 @@ from learning.launch import LaunchError, perform
 from learning.page import PAGE, TABLES, insert, render
 from learning.parts import PARTS, Options
 from learning.plots import draw
+from learning.roc import NoCurveError
 from learning.store import Results
 from learning.tables import write_table
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
-    except (LaunchError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return fail("training", error)
     print(f"results: {results.path}")
     return 1 if failed else 0
@@ -71,7 +72,7 @@ def _do(name: str, results: Results, options: Options, work: Path) -> bool:
             continue
         try:
             results.add(run, perform(run, work, options.threads))
-        except E2eioError as error:
+        except (E2eioError, LaunchError, NoCurveError) as error:
             print(f"{PARTS[name].title}: {error}", file=sys.stderr)
             return False
     _show(name, results)
@@ -170,49 +171,45 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--only", type=_parts, metavar="PARTS", help=f"of {','.join(PARTS)} (default: all)")
+    add("--quick", action="store_true", help="few jets, short timings")
+    text = "toy jets for the top benchmark: no Pythia needed, no physics to learn"
+    add("--toy", action="store_true", help=text)
+    _add_runs(parser)
+    _add_places(parser)
+    return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("runs")
+    add = group.add_argument
     number = partial(add, type=_positive, metavar="N")
     number("--jets", help="to train on (default 40960; --quick: 512)")
     number("--jets-x3", help="the same at x3 (default 8192; --quick: 128)")
     number("--valid", help="to choose the epoch by (default 4096; --quick: 512)")
     number("--test", help="to tell areas of (default 16384; --quick: 512)")
     number("--epochs", help="of each training (default 12; --quick: 1)")
-    number(
-        "--halve-every",
-        default=10,
-        help="epochs after which the learning rate is halved (default 10, the talk's)",
-    )
+    text = "epochs after which the learning rate is halved (default 10, the talk's)"
+    number("--halve-every", default=10, help=text)
     number("--seeds", help="trainings of each kind (default 3; --quick: 1)")
     text = "of convolutions (default: bfloat16 where the processor multiplies in it)"
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=text)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     number("--threads", help="for computing and reading (default: all usable cores)")
     add("--seconds", type=float, metavar="S", help="that each timing takes, about (default 20)")
-    add("--quick", action="store_true", help="few jets, short timings")
-    text = "keeps jets and checkpoints (default: e2eio-training in the user's cache)"
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("results")
+    add, add_folder = group.add_argument, partial(group.add_argument, type=Path, metavar="DIR")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    add(
-        "--work",
-        type=Path,
-        default=cache / "e2eio-training",
-        metavar="DIR",
-        help=text,
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="results (default: the newest in benchmarks/results, or a new one; --quick and --toy: in --work)",
-    )
-    add(
-        "--toy",
-        action="store_true",
-        help="toy jets for the top benchmark: no Pythia needed, no physics to learn",
-    )
+    text = "keeps jets and checkpoints (default: e2eio-training in the user's cache)"
+    add_folder("--work", default=cache / "e2eio-training", help=text)
+    text = "default: the newest in benchmarks/results, or a new one; --quick and --toy: in --work"
+    add_folder("--out", help=text)
     add("--list", action="store_true", help="show the runs and do none")
     add("--render", action="store_true", help="write docs/benchmarks.md from the results")
     add("--check", action="store_true", help="exit code 1 if the page is not what the results say")
     add("--page", type=Path, default=PAGE, metavar="FILE", help="in place of docs/benchmarks.md")
-    return parser
 
 
 if __name__ == "__main__":

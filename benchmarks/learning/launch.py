@@ -19,7 +19,7 @@ from harness.progress import tell
 from learning.datasets import find_jets
 from learning.runs import Run, Timing, read_run
 from learning.timing import N_ROUNDS, measure
-from learning.trainer import Splits, train
+from learning.trainer import Splits, Trainer, train
 
 __all__ = ["LaunchError", "carry_out", "perform"]
 
@@ -93,8 +93,8 @@ def carry_out(
     with make_progress(shown, verb="trained on", interval_s=30.0) as bar:
         bar.note(run.title)
         own = threads if run.device == "cpu" else "auto"
-        splits = Splits(**jets)
-        return train(run, splits, checkpoint, bar, rank=rank, device=device, threads=own)
+        trainer = Trainer(run, Splits(**jets), device, own)
+        return train(trainer, checkpoint, bar, rank=rank)
 
 
 def _on_ranks(run: Run, work: Path, threads: int, progress: bool) -> dict[str, Any]:

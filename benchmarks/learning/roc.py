@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FALSE_POSITIVE_RATES", "area", "mean_and_error", "replicas", "true_positive_rates"]
+__all__ = [
+    "FALSE_POSITIVE_RATES",
+    "NoCurveError",
+    "area",
+    "mean_and_error",
+    "replicas",
+    "true_positive_rates",
+]
 
 Floats = NDArray[np.float64]
 
@@ -17,6 +24,10 @@ FALSE_POSITIVE_RATES = np.unique(
 )
 N_REPLICAS = 200
 _SEED = 20_26  # of the resampling: the same jets are drawn for every classifier
+
+
+class NoCurveError(ValueError):
+    """Scores have no order, or jets one class alone."""
 
 
 def area(scores: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
@@ -33,7 +44,7 @@ def area(scores: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
 
     Raises
     ------
-    ValueError
+    NoCurveError
         A score is not finite, or a class is missing.
 
     Examples
@@ -86,9 +97,9 @@ def _counted(
     """Number of its score for each jet, in rising order; jets of class 1 and 0 for each score."""
     scores, is_signal = np.asarray(scores), np.asarray(labels) > 0.5
     if not np.isfinite(scores).all():
-        raise ValueError("scores that are not finite have no order: the training has diverged")
+        raise NoCurveError("scores that are not finite have no order: the training has diverged")
     if not is_signal.any() or is_signal.all():
-        raise ValueError("one class alone has no ROC curve; expected jets of both")
+        raise NoCurveError("one class alone has no ROC curve; expected jets of both")
     _, inverse = np.unique(scores, return_inverse=True)
     inverse = inverse.reshape(-1).astype(np.int64)
     signal, background = (

@@ -27,7 +27,7 @@ from learning import roc
 from learning.datasets import Jets
 from learning.runs import Training
 
-__all__ = ["Splits", "Stopwatch", "make_loader", "make_network", "train"]
+__all__ = ["Splits", "Stopwatch", "Trainer", "make_loader", "make_network", "train"]
 
 # Where pixels go from linear to logarithmic: about the least that is measured of a track (GeV; cm: a few times the
 # resolution of d0 and dz) and of a crystal and a tower's 25th part (GeV). Hits are counts, and stay.
@@ -241,7 +241,7 @@ class Trainer:
         saved = torch.load(path, map_location=self.device)
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
-        self.history, self.best = saved["history"], saved["best"]
+        self.history[:], self.best = saved["history"], saved["best"]
 
     def test(self) -> dict[str, Any]:
         """Return what the test jets tell of the best epoch's network."""
@@ -260,52 +260,46 @@ class Trainer:
 
 
 def train(
-    run: Training,
-    splits: Splits,
-    checkpoint: Path,
-    progress: Progress,
-    *,
-    rank: int = 0,
-    device: torch.device | str = "cpu",
-    threads: Any = "auto",
+    trainer: Trainer, checkpoint: Path, progress: Progress, *, rank: int = 0
 ) -> dict[str, Any]:
     """Train and test, going on from the checkpoint if there is one.
 
     Parameters
     ----------
-    run : Training
-    splits : Splits
+    trainer : Trainer
     checkpoint : Path
         Written by rank 0 behind each epoch.
     progress : Progress
         Counts the jets of all epochs.
     rank : int
-    device : torch.device
-    threads : int or "auto"
-        Of the loaders.
 
     Returns
     -------
     dict
         `history` (a dict for each epoch) and what :meth:`Trainer.test` finds. Equal on all ranks, but for times.
     """
-    trainer = Trainer(run, splits, torch.device(device), threads)
     if checkpoint.exists():
         trainer.load(checkpoint)
-    done = [sum(int(each["jets"]) for each in trainer.history)]
-    progress.start(len(trainer.loader) * run.batch_size * run.ranks * run.epochs, done[0])
+    run, history = trainer.run, trainer.history
+    per_step = run.batch_size * run.ranks
+    done = [sum(int(each["jets"]) for each in history)]
+    progress.start(len(trainer.loader) * per_step * run.epochs, done[0])
 
     def tick(n: int) -> None:
         done[0] += n * run.ranks
         progress.update(done[0])
 
-    while len(trainer.history) < run.epochs:
+    while len(history) < run.epochs:
         found = trainer.epoch(tick)
         trainer.validate(found)
         if rank == 0:
             trainer.save(checkpoint)
-        progress.note(
-            f"epoch {len(trainer.history)} of {run.epochs}: loss {found['loss']:.4f}, area of the validation "
-            f"jets {found['valid_auc']:.4f}, {found['jets'] / found['seconds']:.0f} jets/s"
-        )
-    return {"history": trainer.history, **trainer.test()}
+        progress.note(_line(found, run.epochs))
+    return {"history": history, **trainer.test()}
+
+
+def _line(found: dict[str, float], epochs: int) -> str:
+    return (
+        f"epoch {found['epoch'] + 1} of {epochs}: loss {found['loss']:.4f}, area of the validation jets "
+        f"{found['valid_auc']:.4f}, {found['jets'] / found['seconds']:.0f} jets/s"
+    )

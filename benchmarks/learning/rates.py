@@ -91,7 +91,8 @@ def scaling_model(runs: Sequence[Found]) -> ScalingModel | None:
 
 
 def scaling(runs: Sequence[Found]) -> Table:
-    model, rows = scaling_model(runs), []
+    model = scaling_model(runs)
+    rows: list[tuple[str, ...]] = []
     for run in _sorted(runs):
         n = int(run["batch_size"]) * int(run["ranks"])
         agree = f"{_median(run, 'agree') * 1e3:.3g} ms" if run["ranks"] > 1 else ""

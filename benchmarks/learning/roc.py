@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,12 @@ def replicas(
     """
     inverse, _, _ = _counted(scores, labels)
     rng = np.random.default_rng(_SEED)
+    is_signal = np.asarray(labels) > 0.5
     found = []
     for _ in range(n):
         weights = np.bincount(rng.integers(0, len(scores), len(scores)), minlength=len(scores))
-        is_signal = np.asarray(labels) > 0.5
-        signal = np.bincount(inverse, weights * is_signal)
-        background = np.bincount(inverse, weights * ~is_signal)
-        found.append(_area(signal, background))
+        parts = (_summed(inverse, weights * which) for which in (is_signal, ~is_signal))
+        found.append(_area(*parts))
     return found
 
 
@@ -102,11 +102,12 @@ def _counted(
         raise NoCurveError("one class alone has no ROC curve; expected jets of both")
     _, inverse = np.unique(scores, return_inverse=True)
     inverse = inverse.reshape(-1).astype(np.int64)
-    signal, background = (
-        np.bincount(inverse, which, minlength=int(inverse.max()) + 1)
-        for which in (is_signal.astype(float), (~is_signal).astype(float))
-    )
-    return inverse, signal, background
+    return inverse, _summed(inverse, is_signal), _summed(inverse, ~is_signal)
+
+
+def _summed(inverse: NDArray[np.int64], weights: NDArray[Any]) -> Floats:
+    """Weights of the jets of each score."""
+    return np.bincount(inverse, weights.astype(float)).astype(np.float64)
 
 
 def _area(signal: Floats, background: Floats) -> float:

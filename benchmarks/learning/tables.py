@@ -20,7 +20,7 @@ class Table:
     """Columns, rows of text, and sentences that belong below."""
 
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     notes: list[str] = field(default_factory=list)
 
 

@@ -81,7 +81,7 @@ def make_loader(
     known = set(data.channels)
     scales = {name: scale for name, scale in SCALES.items() if name in known}
     stored = granularity_of(data.schema)
-    wanted = getattr(run, "resolution", stored)
+    wanted: Any = getattr(run, "resolution", stored)
     return e2eio.Loader(
         data,
         batch_size=batch_size,
@@ -177,7 +177,7 @@ class Trainer:
     def epoch(self, tick: Any) -> dict[str, float]:
         """Train one epoch; return loss, times and rates."""
         watch, losses = Stopwatch(), []
-        rate = self.rates.get_last_lr()[0]
+        rate = float(self.rates.get_last_lr()[0])
         for images, labels, _ in watch.over(self.loader):
             losses.append(self.step(images, labels))
             tick(len(labels))

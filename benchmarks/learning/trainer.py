@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import e2eio
 from e2eio import models, transforms
+from e2eio.errors import ConfigError
 from e2eio.progress import Progress
 from e2eio.transforms.granularity import granularity_of
 from learning import roc
@@ -126,6 +127,11 @@ class Trainer:
     def __post_init__(self) -> None:
         run = self.run
         self.loader = self._loader(self.splits.train, shuffle=True)
+        if run.jets < run.batch_size * run.ranks:
+            raise ConfigError(
+                f"too few jets for a step: found {run.jets}, expected at least {run.batch_size * run.ranks} for "
+                f"batches of {run.batch_size} on {run.ranks} rank(s); raise --jets"
+            )
         torch.manual_seed(run.seed)
         network: Any = make_network(run, self.splits.train.dataset).to(self.device)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import training as program  # noqa: E402 - torch may be missing
+from e2eio.errors import ConfigError  # noqa: E402 - torch may be missing
 from learning.datasets import find_jets  # noqa: E402
 from learning.launch import perform  # noqa: E402
 from learning.parts import PARTS, Options  # noqa: E402
@@ -104,6 +105,11 @@ def test_timings_have_a_number_for_each_round(work: Path, what: str) -> None:
             (stall > 0) is waits and stall <= time
             for stall, time in zip(stalls, times, strict=True)
         )
+
+
+def test_too_few_jets_for_a_step_are_told(work: Path) -> None:
+    with pytest.raises(ConfigError, match=r"found 64, expected at least 100 .* raise --jets"):
+        perform(replace(TOY, batch_size=100), work, 1, progress=False)
 
 
 def test_jets_of_parts_are_others_and_more_of_them_begin_with_the_same(work: Path) -> None:

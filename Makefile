@@ -146,6 +146,10 @@ instructions: $(VENV)/.tools ## count the instructions of a jet and compare with
 	install_missing
 	$(BIN)/python benchmarks/instructions.py
 
+.PHONY: peers
+peers: $(VENV)/.built $(VENV)/.demo ## install what io_speed measures e2eio beside, into .peers, as far as it can be had
+	@$(BIN)/python benchmarks/peers.py install
+
 .PHONY: kernel-speed
 kernel-speed: $(VENV)/.built ## time every kernel; then render docs/performance.md
 	@$(SYSTEM)
@@ -206,6 +210,6 @@ format: $(VENV)/.lint ## rewrite the sources in the house style
 	clang-format -i $(CPP_FORMATTED)
 
 .PHONY: clean
-clean: ## remove what was built, .venv too
-	@echo "== removing build and $(VENV)"
-	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what was built, .venv and .peers too
+	@echo "== removing build, $(VENV) and .peers"
+	rm -rf build $(VENV) .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,6 +19,15 @@ from io_speed import parse, print_report, run, save
 __all__ = ["main"]
 
 N_TOY_JETS = 512
+SHOWN = (
+    "e2eio_dense",
+    "torch_parquet",
+    "torch_hdf5",
+    "torch_npy",
+    "torch_npy_batched",
+    "clear_memset",
+    "clear_nontemporal",
+)
 N_COUNTED = 128
 
 
@@ -41,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         e2eio.convert([source], folder / "dataset", progress=True, overwrite=True)
         _print_facts(source, folder / "dataset")
         print("== measuring: the same jets through e2eio and what is used today")
-        options = dataclasses.replace(parse(["--quick"])[0], data=source)
+        options = parse(["--quick", "--rounds", "5", "--contenders", ",".join(SHOWN)])[0]
+        options = dataclasses.replace(options, data=source)
         report = run(options)
     except (ContenderError, DataError, e2eio.E2eioError) as error:
         return fail("demo", error)

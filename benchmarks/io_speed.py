@@ -2,7 +2,8 @@
 
 The same jets, in the same run, in interleaved rounds, through every contender; what each delivers
 is compared with the source, bit by bit, before anything is timed. The consumer does nothing with a
-batch.
+batch. `make peers` installs the contenders that are not there; who is missing or fails has a line
+that says so. The same --out again goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import sys
@@ -19,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from contenders import CONTENDERS
+from harness.campaign import Budget, Kept, measure_cell
 from harness.command import fail, make_parser
 from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, JetSource, ParquetJets, ToySource, derive
@@ -26,30 +29,32 @@ from harness.environment import describe
 from harness.picture import draw
 from harness.progress import tell
 from harness.report import (
+    OURS,
     Check,
     Ratio,
     Row,
     Storage,
-    compare,
     draw_verdict,
     print_table,
     run_checks,
-    summarise,
     weigh,
 )
-from harness.results import BenchmarkReport, save_result
-from harness.rounds import measure
+from harness.results import BenchmarkReport, name_folder, save_result
+from harness.rounds import Timing
+from harness.talk import Entry, print_talk, tabulate
 
 __all__ = ["Options", "Report", "main", "parse", "print_report", "run", "save"]
 
 EXAMPLES = """\
 examples:
   python benchmarks/io_speed.py --quick               under a minute, x1 only
-  python benchmarks/io_speed.py                       x1 and x3, a few minutes
+  python benchmarks/io_speed.py                       x1 and x3, batches of 32 and 64, under an hour
+  python benchmarks/io_speed.py --out DIR             the same; again, it goes on where it was stopped
   python benchmarks/io_speed.py --data jets.parquet   on your own jets (published layout)
   python benchmarks/io_speed.py --contenders e2eio_dense,torch_npy --threads 8
   python benchmarks/io_speed.py --check               exit code 1 if a figure is not reached
 """
+QUICK_S = 50.0  # of a minute: what contenders have; the first in the list come first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,13 +64,15 @@ class Options:
     data: Path | None
     jets: int | None
     resolutions: tuple[int, ...]
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     threads: int
     rounds: int
     seconds: float
     contenders: tuple[str, ...]
     work: Path | None
     quick: bool
+    budget_s: float | None = None
+    timeout_s: float = 600.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -78,24 +85,35 @@ class Report(BenchmarkReport):
     ratios: list[Ratio] = dataclasses.field(default_factory=list)
     storage: list[Storage] = dataclasses.field(default_factory=list)
     checks: list[Check] = dataclasses.field(default_factory=list)
+    talk: list[Entry] = dataclasses.field(default_factory=list)
     verdict: str = ""
 
 
-def run(options: Options) -> Report:
+def run(options: Options, finished: Path | None = None) -> Report:
     """Measure.
+
+    Parameters
+    ----------
+    options : Options
+    finished : Path, optional
+        Folder where finished contenders are kept; those that are there are not measured again.
 
     Raises
     ------
     DataError
         If the data cannot be had.
     ContenderError
-        If a contender delivers wrong data, or fails while it is timed.
+        If e2eio itself delivers wrong data, or fails.
     """
+    budget = Budget(options.budget_s)
     as_told = {
         key: str(value) if isinstance(value, Path) else value
         for key, value in dataclasses.asdict(options).items()
     }
     report = Report(describe(), as_told)
+    conditions = {key: as_told[key] for key in ("data", "jets", "threads", "rounds", "seconds")}
+    machine = {key: report.environment[key] for key in ("cpu", "cores", "commit", "versions")}
+    kept = Kept(finished, {**conditions, **machine})
     formats = {CONTENDERS[name].format for name in options.contenders} - {""}
     sources: list[JetSource] = (
         [ParquetJets(options.data)]
@@ -105,14 +123,18 @@ def run(options: Options) -> Report:
     for source in sources:
         resolution = f"x{source.resolution}"
         n_jets = options.jets or _default_jets(source.resolution, options.quick)
+        # Whole batches: a loader that never ends knows no shorter last one.
+        n_jets = math.lcm(*options.batch_sizes) * -(-n_jets // math.lcm(*options.batch_sizes))
         with _make_work_folder(options.work, resolution) as folder:
             report.data.append(f"{resolution}: {n_jets} jets, {source.description}")
             tell(
                 f"{resolution}: writing {n_jets} jets as {', '.join(sorted(formats)) or 'nothing'}"
             )
             derived = derive(source, n_jets, folder, formats)
-            _measure(options, derived, resolution, report)
+            _measure(options, derived, resolution, report, kept, budget)
+            report.storage.append(weigh(derived.bytes_per_sample, resolution))
     report.checks = run_checks(report.ratios, report.storage)
+    report.talk = tabulate(report.rows)
     report.verdict = draw_verdict(report.rows, report.ratios)
     tell("")
     return report
@@ -137,6 +159,8 @@ def print_report(report: Report) -> None:
                 f"; e2eio / Parquet = {item.e2eio_to_parquet:.2f} (target: at most {item.target:g})"
             )
         print(line)
+    print()
+    print_talk(report.talk)
     print(f"\n{report.verdict}")
 
 
@@ -145,8 +169,7 @@ def save(report: Report, folder: Path | None = None) -> list[Path]:
     json_path = save_result("io_speed", dataclasses.asdict(report), folder)
     png_path = json_path.with_suffix(".png")
     machine = report.environment
-    batches = f"batches of {report.options['batch_size']}"
-    title = f"{machine['cpu']}, {machine['cores']} cores; {batches}; {str(machine['date'])[:10]}"
+    title = f"{machine['cpu']}, {machine['cores']} cores; {str(machine['date'])[:10]}"
     return (
         [json_path, png_path] if draw(report.rows, report.ratios, title, png_path) else [json_path]
     )
@@ -157,7 +180,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
     parser = _make_parser()
     told = parser.parse_args(arguments)
     peers = tuple(name for name, entry in CONTENDERS.items() if entry.is_peer)
-    names = tuple(told.contenders.split(",")) if told.contenders else peers
+    is_named = told.contenders not in (None, "all")
+    names = tuple(told.contenders.split(",")) if is_named else peers
     if unknown := set(names) - set(CONTENDERS):
         parser.error(
             f"unknown contenders: {', '.join(sorted(unknown))}; "
@@ -171,13 +195,15 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None, boo
         data=told.data,
         jets=told.jets,
         resolutions=(told.resolution,) if told.resolution else (1,) if told.quick else (1, 3),
-        batch_size=told.batch_size,
+        batch_sizes=told.batch or ((64,) if told.quick else (32, 64)),
         threads=told.threads,
-        rounds=told.rounds or (5 if told.quick else 7),
-        seconds=0.4 if told.quick else 1.0,
+        rounds=told.rounds or (3 if told.quick else 7),
+        seconds=0.2 if told.quick else 1.0,
         contenders=tuple(dict.fromkeys(names)),
-        work=told.work,
+        work=told.work and told.work.resolve(),
         quick=told.quick,
+        budget_s=QUICK_S if told.quick and not is_named else None,
+        timeout_s=told.timeout or (60 if told.quick else 600),
     )
     return options, told.out, told.check
 
@@ -194,11 +220,15 @@ def _make_parser() -> argparse.ArgumentParser:
     add_number("--jets", help=f"number of jets (default: {defaults})")
     granularity = "pixels per crystal (default: 1 and 3; --quick: 1)"
     add("--resolution", type=int, choices=(1, 3), help=granularity)
-    add_number("--batch-size", default=64, help="jets per batch (default: 64)")
+    batches = "jets per batch, several by commas (default: 32,64; --quick: 64)"
+    add("--batch", "--batch-size", type=_sizes, metavar="LIST", help=batches)
     add_number("--threads", default=2, help="threads, or worker processes (default: 2)")
-    add_number("--rounds", help="interleaved rounds (default: 7; --quick: 5)")
-    add("--contenders", metavar="LIST", help=f"comma-separated, out of: {listed} (default: all)")
-    results = "where JSON and PNG go (default: benchmarks/results/<date>-io_speed)"
+    add_number("--rounds", help="interleaved rounds (default: 7; --quick: 3)")
+    some = f"comma-separated, out of: {listed} (default: all; --quick: as many as a minute takes)"
+    add("--contenders", metavar="LIST", help=some)
+    hang = "seconds without an answer after which a contender counts as hanging (default: 600)"
+    add_number("--timeout", help=hang)
+    results = "where JSON and PNG go (default: benchmarks/results/<date>-io_speed); what is finished there is not measured again"
     add_folder("--out", help=results)
     add_folder("--work", help="keep the derived files here (default: a temporary folder)")
     add("--quick", action="store_true", help="few jets and short rounds: under a minute on 2 cores")
@@ -209,12 +239,17 @@ def _make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; return the exit code."""
     options, out, check = parse(arguments)
+    folder = out or name_folder("io_speed")
     try:
-        report = run(options)
+        report = run(options, folder / "finished")
     except (ContenderError, DataError) as error:
         return fail("io_speed", error)
+    except KeyboardInterrupt:
+        tell("")
+        print(f"interrupted; to go on, add: --out {folder}", file=sys.stderr)
+        return 130
     print_report(report)
-    files = save(report, out)
+    files = save(report, folder)
     print(f"written: {', '.join(str(file) for file in files)}")
     failed = [item for item in report.checks if not item.passed]
     if check:
@@ -225,25 +260,50 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if check and failed else 0
 
 
-def _measure(options: Options, derived: Derived, resolution: str, report: Report) -> None:
-    inputs = Inputs(
-        files=derived.files,
-        n_samples=derived.n_samples,
-        shape=derived.shape,
-        batch_size=options.batch_size,
-        threads=options.threads,
+def _measure(
+    options: Options,
+    derived: Derived,
+    resolution: str,
+    report: Report,
+    kept: Kept,
+    budget: Budget,
+) -> None:
+    timing = Timing(
+        options.rounds,
+        options.seconds,
+        timeout_s=options.timeout_s,
+        all_settings=not options.quick or options.budget_s is None,
+        is_tolerant=True,
     )
-    results = measure(
-        list(options.contenders),
-        inputs,
-        n_rounds=options.rounds,
-        seconds=options.seconds,
-        tell=lambda text: tell(f"{resolution}: {text}"),
-    )
-    rows = summarise(results, inputs, derived.bytes_per_sample, resolution)
-    report.rows += rows
-    report.ratios += compare(rows)
-    report.storage.append(weigh(derived.bytes_per_sample, resolution))
+    for batch_size in options.batch_sizes:
+        inputs = Inputs(
+            files=derived.files,
+            n_samples=derived.n_samples,
+            shape=derived.shape,
+            batch_size=batch_size,
+            threads=options.threads,
+            folder=derived.folder,
+        )
+        label = f"{resolution}, batches of {batch_size}"
+        rows, ratios = measure_cell(
+            options.contenders,
+            inputs,
+            derived.bytes_per_sample,
+            resolution,
+            timing,
+            kept=kept,
+            budget=budget,
+            tell=partial(_tell, label),
+        )
+        for row in rows:
+            if row.contender == OURS and row.status in ("wrong", "failed"):
+                raise ContenderError(row.unavailable)
+        report.rows += rows
+        report.ratios += ratios
+
+
+def _tell(label: str, text: str) -> None:
+    tell(f"{label}: {text}")
 
 
 def _default_jets(resolution: int, quick: bool) -> int:
@@ -268,6 +328,10 @@ def _make_work_folder(work: Path | None, resolution: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_positive(word) for word in text.split(",")))
 
 
 def _positive(text: str) -> int:

@@ -24,7 +24,7 @@ from harness.memory import grow_over_epochs, time_first_batches
 from harness.progress import tell
 from harness.report import Ratio, Row, compare, print_table, summarise
 from harness.results import BenchmarkReport, Figure, describe_figure, save_result
-from harness.rounds import measure
+from harness.rounds import Timing, measure
 from harness.sizes import weigh_formats
 from large_shard import write_empty_samples  # beside the tests; open_speed says where
 
@@ -112,9 +112,8 @@ def _measure_rates(options: Options, derived: Derived, resolution: int, report: 
     results = measure(
         [*DENSE, *VARIANTS],
         inputs,
-        n_rounds=options.rounds,
-        seconds=options.seconds,
-        tell=lambda text: tell(f"{label}: {text}"),
+        Timing(options.rounds, options.seconds),
+        lambda text: tell(f"{label}: {text}"),
     )
     rows = summarise(results, inputs, derived.bytes_per_sample, label)
     ratios = compare(rows)

@@ -29,6 +29,8 @@ __all__ = [
 Chunk = tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]
 CHUNK = 64
 SCALARS = ("y", "m0", "pt")
+# Copies of the dense images that contenders' own files take, at most; the others are compressed.
+UNCOMPRESSED = {"npy_files": 1, "ffcv": 1, "hdf5_contiguous": 1, "mds": 1, "arrow": 2}
 
 
 class DataError(Exception):
@@ -114,12 +116,16 @@ class ParquetJets:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """The files of one resolution: paths and bytes per sample by format."""
+    """The files of one resolution: paths and bytes per sample by format.
+
+    `folder` is where contenders write files of formats of their own, out of "npy".
+    """
 
     files: dict[str, str]
     bytes_per_sample: dict[str, float]
     n_samples: int
     shape: tuple[int, int, int]
+    folder: str = ""
 
 
 class _Sink(Protocol):
@@ -209,7 +215,8 @@ def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
     work : Path
         Existing directory for the files.
     formats : set of str
-        Out of "e2eio" (converted from the Parquet file), "parquet", "hdf5", "npy".
+        Out of "e2eio" (converted from the Parquet file), "parquet", "hdf5", "npy"; any other is one
+        that contenders write themselves, and is given the room that it needs.
 
     Raises
     ------
@@ -217,7 +224,10 @@ def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
         If the disk is too small.
     """
     shape = source.shape
-    needed = 2 * n * 4 * int(np.prod(shape)) if "npy" in formats else n * 100_000
+    own = formats - {"e2eio", "parquet", "hdf5", "npy"}
+    formats = formats - own | ({"npy"} if own else set())
+    n_raw = 2 * ("npy" in formats) + sum(UNCOMPRESSED.get(name, 0) for name in own)
+    needed = n_raw * n * 4 * int(np.prod(shape)) if n_raw else n * 100_000
     if shutil.disk_usage(work).free < needed:
         raise DataError(
             f"too little disk: {work}: {needed / 2**30:.1f} GiB needed; choose another --work or "
@@ -238,7 +248,8 @@ def derive(source: JetSource, n: int, work: Path, formats: set[str]) -> Derived:
         e2eio.convert([files["parquet"]], files["e2eio"], progress=False, overwrite=True)
     sizes = {name: _count_bytes(Path(path)) / n for name, path in files.items()}
     files |= {"y": str(work / "y.npy"), "reference": str(work / "reference.txt")}
-    return Derived(files, sizes, n, shape)
+    shutil.rmtree(work / "own", ignore_errors=True)  # of other jets, in a folder that was kept
+    return Derived(files, sizes, n, shape, str(work / "own"))
 
 
 def derive_shards(source: ToySource, n: int, work: Path) -> Derived:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report import OURS, TALK_BATCH, TALK_READ_S, Ratio, Row
+from harness.report import OURS, Ratio, Row
+from harness.talk import PUBLISHED
 
 __all__ = ["draw"]
 
 
 def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -> bool:
-    """Draw jets per second, one panel per resolution, as a PNG.
+    """Draw jets per second, one panel per resolution and batch size, as a PNG.
 
     Returns
     -------
@@ -27,10 +28,12 @@ def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -
     from matplotlib import pyplot as plt
 
     measured = [row for row in rows if row.samples_per_s]
-    resolutions = sorted({row.resolution for row in measured})
-    if not resolutions:
+    panels: dict[tuple[str, int], list[Row]] = {}
+    for row in measured:
+        panels.setdefault((row.resolution, row.batch_size), []).append(row)
+    if not panels:
         return False
-    counts = [sum(row.resolution == resolution for row in measured) for resolution in resolutions]
+    counts = [len(panel) for panel in panels.values()]
     figure, axes = plt.subplots(
         len(counts),
         1,
@@ -39,8 +42,8 @@ def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -
         height_ratios=counts,
         layout="constrained",
     )
-    for axis, resolution in zip(axes[:, 0], resolutions, strict=True):
-        _draw_panel(axis, [row for row in measured if row.resolution == resolution], ratios)
+    for axis, panel in zip(axes[:, 0], panels.values(), strict=True):
+        _draw_panel(axis, panel, ratios)
     axes[-1, 0].set_xlabel("jets per second (median; whiskers: slowest and fastest round)")
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
@@ -49,10 +52,10 @@ def draw(rows: Sequence[Row], ratios: Sequence[Ratio], title: str, path: Path) -
 
 
 def _draw_panel(axis: Any, rows: Sequence[Row], ratios: Sequence[Ratio]) -> None:
-    """Draw the bars of one resolution, the slowest at the bottom, and what the talk had."""
+    """Draw the bars of one panel, the slowest at the bottom, and what the talk had."""
     panel = sorted(rows, key=lambda row: row.samples_per_s)
-    resolution = panel[0].resolution
-    talk = TALK_BATCH / TALK_READ_S[resolution]
+    resolution, batch_size = panel[0].resolution, panel[0].batch_size
+    talk = PUBLISHED[0].samples_per_s(resolution)
     axis.barh(
         range(len(panel)),
         [row.samples_per_s for row in panel],
@@ -68,7 +71,11 @@ def _draw_panel(axis: Any, rows: Sequence[Row], ratios: Sequence[Ratio]) -> None
     axis.set_xscale("log")
     low = min(talk, panel[0].samples_per_s)
     axis.set_xlim(low / 2, max(row.samples_per_s_max for row in panel) * 8)
-    by_peer = {ratio.peer: ratio.median for ratio in ratios if ratio.resolution == resolution}
+    by_peer = {
+        ratio.peer: ratio.median
+        for ratio in ratios
+        if (ratio.resolution, ratio.batch_size) == (resolution, batch_size)
+    }
     for place, row in enumerate(panel):
         _write_speed(axis, place, row, by_peer.get(row.contender))
     axis.axvline(talk, color="black", lw=1, ls="--", zorder=0)
@@ -81,14 +88,15 @@ def _draw_panel(axis: Any, rows: Sequence[Row], ratios: Sequence[Ratio]) -> None
         fontsize=8,
     )
     edge = 125 * int(resolution[1:])
-    axis.set_title(f"{resolution}: 8 x {edge} x {edge} float32", loc="right", fontsize=10)
+    title = f"{resolution}: batches of {batch_size}, {panel[0].channels} x {edge} x {edge} float32"
+    axis.set_title(title, loc="right", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def _colour(row: Row) -> str:
     if row.contender == OURS:
         return "#c8102e"
-    return "#9a9a9a" if "clear" in row.contender else "#2f6690"
+    return "#9a9a9a" if "clear" in row.contender or "memory" in row.contender else "#2f6690"
 
 
 def _write_speed(axis: Any, place: int, row: Row, ratio: float | None) -> None:

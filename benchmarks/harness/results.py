@@ -11,7 +11,15 @@ from typing import Any
 
 from harness.environment import Environment
 
-__all__ = ["RESULTS", "BenchmarkReport", "Figure", "describe_figure", "save_result", "write_json"]
+__all__ = [
+    "RESULTS",
+    "BenchmarkReport",
+    "Figure",
+    "describe_figure",
+    "name_folder",
+    "save_result",
+    "write_json",
+]
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -62,10 +70,15 @@ def save_result(
     name: str, content: Mapping[str, Any], folder: Path | None = None, *, results: Path = RESULTS
 ) -> Path:
     """Write `<name>.json` into a folder, without one into `<date>-<name>` below `results`; return its path."""
-    folder = folder or results / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}-{name}"
+    folder = folder or name_folder(name, results)
     path = folder / f"{name}.json"
     write_json(path, content)
     return path
+
+
+def name_folder(name: str, results: Path = RESULTS) -> Path:
+    """Return the folder of a result of now: `<date>-<name>` below `results`."""
+    return results / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}-{name}"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

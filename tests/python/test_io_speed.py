@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import demo
 from e2eio.sim import ToyJets
 from harness.contender import Inputs, Run, VerificationError, digest_sample, verify_epoch
 from harness.data import DataError, ParquetJets, ToySource, derive, write_parquet
 from harness.report import Ratio, Row, Storage, compare, draw_verdict, run_checks, summarise
 from harness.rounds import Result
+from harness.talk import print_talk, tabulate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SHAPE = (8, 125, 125)
@@ -37,6 +40,7 @@ ROW_KEYS = {
     "settings_tried",
     "details",
     "unavailable",
+    "status",
 }
 
 Batches = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -155,7 +159,7 @@ def make_rows(speeds: dict[str, list[float]]) -> list[Row]:
 def test_ratios_are_paired_round_by_round() -> None:
     rows = make_rows({"e2eio_dense": [100, 400, 90], "torch_npy": [10, 100, 10]})
     (ratio,) = compare(rows)
-    assert ratio == Ratio("torch_npy", "x1", 9.0, 4.0, 10.0, [10.0, 4.0, 9.0])
+    assert ratio == Ratio("torch_npy", "x1", 9.0, 4.0, 10.0, [10.0, 4.0, 9.0], 4)
     assert rows[0].samples_per_s == 100
     assert rows[0].ms_per_batch == 40
 
@@ -173,6 +177,31 @@ def test_verdict_is_a_sentence_with_the_numbers() -> None:
     assert "150 x the Parquet reader" in verdict
     assert "269 jets/s" in verdict
     assert "not measured" in draw_verdict([], [])
+
+
+def test_the_talk_is_told_as_published(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = make_rows({"e2eio_dense": [30000] * 3, "torch_parquet": [200] * 3})
+    entries = tabulate([*rows, *(dataclasses.replace(row, resolution="x3") for row in rows)])
+    published = {
+        (entry.name, entry.resolution): (round(entry.ms_per_batch, 6), round(entry.epoch_s / 60))
+        for entry in entries
+        if entry.source == "published"
+    }
+    # Minutes of reading per epoch: 80,000 batches of 32, or half as many of 64.
+    assert published == {
+        ("P100", "x1"): (119, 159),
+        ("P100", "x3"): (833, 1111),
+        ("V100", "x1"): (18, 12),
+        ("V100", "x3"): (63, 42),
+        ("TPUv3-8", "x1"): (18, 12),
+        ("TPUv3-8", "x3"): (189, 126),
+    }
+    ours = next(entry for entry in entries if entry.source == "extrapolated")
+    assert (ours.name, round(ours.epoch_s, 6)) == ("e2eio", round(2_560_000 / 30000, 6))
+    print_talk(entries)
+    told = capsys.readouterr().out
+    assert "~85 seconds" in told
+    assert "extrapolated" in told
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -204,7 +233,7 @@ def test_report_has_the_documented_keys(peers: Path) -> None:
     assert (report["format"], report["version"]) == ("e2eio-io-speed", 1)
     assert set(report) == {
         *("format", "version", "environment", "options", "data"),
-        *("rows", "ratios", "storage", "checks", "verdict"),
+        *("rows", "ratios", "storage", "checks", "talk", "verdict"),
     }
     assert [row["contender"] for row in report["rows"]] == [
         "torch_parquet",
@@ -213,7 +242,7 @@ def test_report_has_the_documented_keys(peers: Path) -> None:
     ]
     for row in report["rows"]:
         assert set(row) == ROW_KEYS
-        assert row["unavailable"] == ""
+        assert (row["unavailable"], row["status"]) == ("", "measured")
         assert row["n_verified"] == 64
         assert len(row["samples_per_s_rounds"]) == 2
         assert 0 < row["samples_per_s_min"] <= row["samples_per_s"] <= row["samples_per_s_max"]
@@ -242,13 +271,30 @@ def test_whole_quick_run_compares_e2eio_with_all(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("h5py")
     small = ("--quick", "--jets", "64", "--batch-size", "16", "--rounds", "2")
-    done = call(*small, "--out", str(tmp_path))
+    done = call(*small, "--contenders", ",".join(demo.SHOWN), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "io_speed.json").read_text())
     assert [row["unavailable"] for row in report["rows"]] == [""] * 7
     assert len(report["ratios"]) == 6
     assert report["storage"][0]["e2eio_to_parquet"] < 1
     assert report["verdict"] in done.stdout
+
+
+def test_several_batch_sizes_and_a_second_run_that_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    small = ("--quick", "--jets", "40", "--rounds", "2", "--contenders", "e2eio_dense,clear_memset")
+    done = call(*small, "--batch", "16,8", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "io_speed.json").read_text())
+    assert [row["batch_size"] for row in report["rows"]] == [16, 16, 8, 8]
+    assert [ratio["batch_size"] for ratio in report["ratios"]] == [16, 8]
+    assert report["data"][0].startswith("x1: 48 jets")  # whole batches
+    assert "x1 b16 e2eio" in done.stdout
+    assert "~" in done.stdout
+    again = call(*small, "--batch", "16,8", "--out", str(tmp_path))
+    assert "verifying" not in again.stderr
+    second = json.loads((tmp_path / "io_speed.json").read_text())
+    assert (second["rows"], second["ratios"]) == (report["rows"], report["ratios"])
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:

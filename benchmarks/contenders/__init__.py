@@ -58,6 +58,7 @@ CONTENDERS = {
     "huggingface_arrow": Entry("Hugging Face datasets", "arrow", "huggingface"),
     "torch_hdf5_lzf": Entry("HDF5 lzf", "hdf5_lzf"),
     "torch_hdf5_contiguous": Entry("HDF5 contiguous", "hdf5_contiguous"),
+    "root_dataloader": Entry("ROOT RDataLoader", "root", "root"),
     "copy_memory": Entry("memcpy alone", ""),
     "e2eio_coo": Entry("e2eio, coo", "e2eio"),
     "e2eio_wire_threads": Entry("e2eio, sparse for a GPU", "e2eio"),

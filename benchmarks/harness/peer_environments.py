@@ -65,6 +65,9 @@ GROUPS = {
         ("g++", "pkg-config", "libopencv-dev", "libturbojpeg0-dev", "python3-dev"),
         note="built from source",
     ),
+    "root": Group(
+        ("root>=0.1a12", "uproot>=5.3"), ("ROOT", "uproot"), note="RDataLoader came with ROOT 6.40"
+    ),
 }
 
 

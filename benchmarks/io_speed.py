@@ -148,6 +148,8 @@ def print_report(report: Report) -> None:
         f"page cache warm; {'; '.join(report.data)}"
     )
     print_table(report.rows, report.ratios)
+    if any(row.status == "not run" for row in report.rows):
+        print("not run: --quick ends after a minute; leave it out, or name some by --contenders")
     for item in report.storage:
         sizes = ", ".join(
             f"{name} {size:,.0f}"

@@ -167,7 +167,7 @@ def _pair(rows: list[Row]) -> _Group:
 def _give_up(
     names: Iterable[str], inputs: Inputs, resolution: str, budget: Budget
 ) -> list[Finished]:
-    why = f"no time left of {budget}; run it without --quick, or name it by --contenders"
+    why = f"no time left of {budget}"
     results = [Result(name, unavailable=why, status="not run") for name in names]
     return [Finished(row) for row in summarise(results, inputs, {}, resolution)]
 

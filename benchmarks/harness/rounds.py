@@ -188,7 +188,10 @@ def _own(name: str, inputs: Inputs) -> Inputs:
 
 
 def _write_files(child: Child, inputs: Inputs) -> int:
-    """Have the files written, unless they are complete; return their bytes."""
+    """Have the files written, unless they are complete; return their bytes as they were written.
+
+    Some peers inflate shards beside them when they read: that is not what is stored.
+    """
     if not inputs.folder:
         return 0
     folder = Path(inputs.folder)
@@ -197,8 +200,9 @@ def _write_files(child: Child, inputs: Inputs) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         child.write(inputs)
-        complete.touch()
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        complete.write_text(str(n_bytes), encoding="ascii")
+    return int(complete.read_text(encoding="ascii"))
 
 
 def _time(lanes: list[_Lane], timing: Timing, tell: Callable[[str], None]) -> None:

@@ -26,6 +26,7 @@ from harness.command import fail, make_parser
 from harness.contender import ContenderError, Inputs
 from harness.data import DataError, Derived, JetSource, ParquetJets, ToySource, derive
 from harness.environment import describe
+from harness.peer_environments import find_versions
 from harness.picture import draw
 from harness.progress import tell
 from harness.report import (
@@ -86,6 +87,7 @@ class Report(BenchmarkReport):
     storage: list[Storage] = dataclasses.field(default_factory=list)
     checks: list[Check] = dataclasses.field(default_factory=list)
     talk: list[Entry] = dataclasses.field(default_factory=list)
+    peers: dict[str, str] = dataclasses.field(default_factory=dict)
     verdict: str = ""
 
 
@@ -114,7 +116,9 @@ def run(options: Options, finished: Path | None = None) -> Report:
     conditions = {key: as_told[key] for key in ("data", "jets", "threads", "rounds", "seconds")}
     machine = {key: report.environment[key] for key in ("cpu", "cores", "commit", "versions")}
     kept = Kept(finished, {**conditions, **machine})
-    formats = {CONTENDERS[name].format for name in options.contenders} - {""}
+    entries = [CONTENDERS[name] for name in options.contenders]
+    report.peers = {entry.group: find_versions(entry.group) for entry in entries if entry.group}
+    formats = {entry.format for entry in entries} - {""}
     sources: list[JetSource] = (
         [ParquetJets(options.data)]
         if options.data

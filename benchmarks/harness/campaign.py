@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contenders import CONTENDERS
 from harness.contender import Inputs
+from harness.peer_environments import find_versions
 from harness.report import OURS, Ratio, Row, compare, summarise
 from harness.results import write_json
 from harness.rounds import Result, Timing, measure
@@ -55,7 +57,10 @@ class Kept:
             return None
         try:
             told = json.loads(self._path(cell, name).read_text(encoding="utf-8"))
-            if told["conditions"] != self._conditions or told["row"]["status"] != "measured":
+            if (
+                told["conditions"] != self._conditions_of(name)
+                or told["row"]["status"] != "measured"
+            ):
                 return None
             ours, ratio = told["ours"], told["ratio"]
             return Finished(
@@ -67,8 +72,13 @@ class Kept:
     def save(self, cell: str, finished: Finished) -> None:
         """Write a contender down."""
         if self._folder is not None:
-            content = {"conditions": self._conditions, **dataclasses.asdict(finished)}
-            write_json(self._path(cell, finished.row.contender), content)
+            name = finished.row.contender
+            content = {"conditions": self._conditions_of(name), **dataclasses.asdict(finished)}
+            write_json(self._path(cell, name), content)
+
+    def _conditions_of(self, name: str) -> dict[str, Any]:
+        """Return the conditions, the versions of the contender's own packages among them."""
+        return {**self._conditions, "peer": find_versions(CONTENDERS[name].group)}
 
     def _path(self, cell: str, name: str) -> Path:
         assert self._folder is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = [
     "Group",
     "explain_absence",
     "find_python",
+    "find_versions",
     "is_here",
     "read_state",
     "shared_packages",
@@ -98,6 +100,21 @@ def explain_absence(group: str) -> str:
     if why:
         return f"could not be installed: {why}"
     return "not installed; run 'make peers'"
+
+
+def find_versions(group: str) -> str:
+    """Return a group's packages with their versions, "" for those of no group or not there."""
+    installed = read_state(group).get("versions")
+    if installed or group not in GROUPS or not is_here(group):
+        return str(installed or "")
+    found = []
+    for requirement in GROUPS[group].requirements:
+        name = requirement.partition(">")[0]
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:  # the same modules of a package of another name
+            found.append(f"{name} of another name")
+    return ", ".join(found)
 
 
 def read_state(group: str) -> dict[str, object]:

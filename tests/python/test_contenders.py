@@ -147,6 +147,7 @@ def test_peers_are_installed_apart_and_run_there(
     assert "No matching distribution found for nobody-has-this" in peers.describe("absent")
     assert "No module named 'tinypeer.no_such_part'" in peers.describe("broken")
     assert "tinypeer 1.0" in peers.describe("tiny")
+    assert peer_environments.find_versions("tiny") == "tinypeer 1.0"
     register(monkeypatch, "import tinypeer", group="tiny")
     faulty, _ = run(inputs)
     assert (faulty.status, faulty.unavailable) == ("measured", "")

@@ -233,7 +233,7 @@ def test_report_has_the_documented_keys(peers: Path) -> None:
     assert (report["format"], report["version"]) == ("e2eio-io-speed", 1)
     assert set(report) == {
         *("format", "version", "environment", "options", "data"),
-        *("rows", "ratios", "storage", "checks", "talk", "verdict"),
+        *("rows", "ratios", "storage", "checks", "talk", "peers", "verdict"),
     }
     assert [row["contender"] for row in report["rows"]] == [
         "torch_parquet",

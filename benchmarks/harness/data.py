@@ -30,7 +30,7 @@ Chunk = tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]
 CHUNK = 64
 SCALARS = ("y", "m0", "pt")
 # Copies of the dense images that contenders' own files take, at most; the others are compressed.
-UNCOMPRESSED = {"npy_files": 1, "ffcv": 1, "hdf5_contiguous": 1, "mds": 1, "arrow": 2}
+UNCOMPRESSED = {"npy_files": 1, "ffcv": 2, "hdf5_contiguous": 1, "mds": 1, "arrow": 2}
 
 
 class DataError(Exception):

@@ -45,7 +45,7 @@ def draw(part: str, runs: Sequence[Found], folder: Path) -> list[Path]:
         figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
         picture(axis, runs, VARIED.get(part, ""))
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(loc=_EMPTY_CORNERS[name], frameon=False, fontsize=8)
         path = folder / f"{part}-{name}.png"
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
@@ -133,6 +133,10 @@ def _scaling(axis: Any, runs: Sequence[Found], _: str) -> None:
 
 Picture = Callable[[Any, Sequence[Found], str], None]
 _CURVES: Mapping[str, Picture] = {"roc": _roc, "loss": _loss}
+# Name of a picture -> where no curve goes; matplotlib's search for it takes seconds on a busy machine.
+_EMPTY_CORNERS = {
+    "roc": "upper left", "loss": "upper right", "curve": "upper right", "ranks": "upper left"
+}  # fmt: skip
 #: Part -> name of a picture -> what draws it.
 PICTURES: dict[str, Mapping[str, Picture]] = {
     **dict.fromkeys(("layers", "batch", "resolution", "quark-gluon", "electron-photon"), _CURVES),

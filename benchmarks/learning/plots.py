@@ -42,6 +42,7 @@ def draw(part: str, runs: Sequence[Found], folder: Path) -> list[Path]:
     if not runs:
         return files
     for name, picture in PICTURES.get(part, {}).items():
+        axis: Any
         figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
         picture(axis, runs, VARIED.get(part, ""))
         axis.spines[["top", "right"]].set_visible(False)

@@ -190,6 +190,14 @@ void add_words(const KernelSet& set, std::size_t n, const std::string& input) {
       return Touched{n, 8 * n};
     });
   }
+  add("asinh" + suffix, [&set, n, words = words_of(n)](std::size_t) mutable {
+    set.asinh(words.data(), n, 0.3F);
+    return Touched{n, 8 * n};
+  });
+  add("log1p" + suffix, [&set, n, words = words_of(n)](std::size_t) mutable {
+    set.log1p(words.data(), n);
+    return Touched{n, 8 * n};
+  });
   add("replace_small" + suffix, [&set, n, words = words_of(n)](std::size_t) mutable {
     set.replace_small(words.data(), n, 0.01F, 0.0F);
     return Touched{n, 8 * n};

@@ -1,6 +1,7 @@
 // Every set does what the scalar set does, bit by bit, and touches nothing else.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -162,6 +163,59 @@ TEST_P(KernelSets, ComputeInFloat32) {
         set.affine(words, n, factor, offset);
       });
     }
+  }
+}
+
+// Float32 values between neighbours of the true value, which float64 gives nearly.
+void expect_near(std::uint32_t word, double expected) {
+  const auto found = std::bit_cast<float>(word);
+  const auto nearest = static_cast<float>(expected);
+  if (std::isnan(expected) || std::isinf(nearest)) {
+    EXPECT_TRUE(std::isnan(expected) ? std::isnan(found) : found == nearest) << found;
+    return;
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_GE(found, std::nextafter(nearest, -infinity)) << expected;
+  EXPECT_LE(found, std::nextafter(nearest, infinity)) << expected;
+  EXPECT_EQ(std::signbit(found), std::signbit(nearest)) << expected;
+}
+
+TEST_P(KernelSets, TakeLogarithms) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> values{0.0F,
+                            -0.0F,
+                            1.0F,
+                            -1.0F,
+                            -1.5F,
+                            infinity,
+                            -infinity,
+                            0x1p-149F,
+                            -0x1p-149F,
+                            0x1.fffffep127F,
+                            -0.5F,
+                            -0x1.fffffep-1F,
+                            std::numeric_limits<float>::quiet_NaN(),
+                            1e-4F,
+                            0.3F};
+  for (const std::uint32_t word : hard_words(4000, random_)) {
+    values.push_back(std::bit_cast<float>(word));
+  }
+  std::vector<std::uint32_t> words(values.size());
+  std::transform(values.begin(), values.end(), words.begin(),
+                 [](float x) { return std::bit_cast<std::uint32_t>(x); });
+  std::vector<std::uint32_t> logs = words;
+  set_.log1p(logs.data(), logs.size());
+  set_.asinh(words.data(), words.size(), 0.3F);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    expect_near(logs[i], std::log1p(static_cast<double>(values[i])));
+    expect_near(words[i], std::asinh(static_cast<double>(values[i] / 0.3F)));
+  }
+  expect_equal_in_place(
+      [](const KernelSet& set, std::uint32_t* some, std::size_t n) { set.log1p(some, n); });
+  for (const float scale : {1.0F, 0.3F, 0x1p-149F, 3e38F}) {
+    expect_equal_in_place([scale](const KernelSet& set, std::uint32_t* some, std::size_t n) {
+      set.asinh(some, n, scale);
+    });
   }
 }
 

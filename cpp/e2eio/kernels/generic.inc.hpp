@@ -3,6 +3,7 @@
 // standard headers.
 
 #include "e2eio/kernels/arithmetic.inc.hpp"
+#include "e2eio/kernels/logarithms.inc.hpp"
 #include "e2eio/kernels/scatter.inc.hpp"
 #include "e2eio/kernels/symbols.inc.hpp"
 #include "e2eio/kernels/transfer.inc.hpp"
@@ -21,6 +22,8 @@ constexpr KernelSet make_kernel_set(std::string_view name) {
           .replace_below = replace_below,
           .replace_above = replace_above,
           .replace_small = replace_small,
+          .asinh = asinh,
+          .log1p = log1p,
           .list_nonzero32 = list_nonzero32,
           .list_nonzero64 = list_nonzero64,
           .scatter32 = scatter32,

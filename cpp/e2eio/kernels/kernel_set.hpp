@@ -90,6 +90,12 @@ struct KernelSet {
   void (*replace_above)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
   void (*replace_small)(std::uint32_t* words, std::size_t n, float limit, float value) noexcept;
 
+  // asinh(x / scale) and log(1 + x), within 1 ulp: the quotient is rounded to float32, all else is
+  // float64. -0.0 stays, NaN stays NaN; log1p of what is below -1 is NaN, of -1 -infinity.
+  // Requires: finite scale above 0.
+  void (*asinh)(std::uint32_t* words, std::size_t n, float scale) noexcept;
+  void (*log1p)(std::uint32_t* words, std::size_t n) noexcept;
+
   // Words at `from` (of any alignment) that are not zero, and `first` plus the number of each;
   // there is room for n + kPositionSlack of both. Returns how many.
   std::size_t (*list_nonzero32)(const std::byte* from, std::size_t n, std::uint32_t first,

@@ -91,13 +91,13 @@ void apply(const ValueStep& step, const KernelSet& kernels,
       kernels.clip(data, n, a, b);
       break;
     case ValueOp::kLog1p:
-      map(words, [](float x) { return std::log1p(x); });
+      kernels.log1p(data, n);
       break;
     case ValueOp::kSqrt:
       map(words, [](float x) { return std::sqrt(x); });
       break;
     case ValueOp::kAsinh:
-      map(words, [a](float x) { return std::asinh(x / a); });
+      kernels.asinh(data, n, a);
       break;
     case ValueOp::kStandardise:
       map(words, [a, b](float x) { return (x - a) / b; });

@@ -36,9 +36,9 @@ struct ValueStep {
 [[nodiscard]] std::optional<ValueOp> value_op_named(std::string_view name) noexcept;
 
 // Maps float32 bits in place, each in IEEE float32 arithmetic without contraction: bit-equal to
-// numpy's float32. log1p and asinh are the C library's, within 2 ulp of it. A pixel that is +0.0
-// never becomes -0.0: a negative factor leaves empty pixels as they are. NaN stays NaN; comparisons
-// with it are false, so below, above and clip keep it bit for bit.
+// numpy's float32. log1p and asinh are within 1 ulp of the true value, the same on every CPU. A
+// pixel that is +0.0 never becomes -0.0: a negative factor leaves empty pixels as they are. NaN
+// stays NaN; comparisons with it are false, so below, above and clip keep it bit for bit.
 void apply(const ValueStep& step, const KernelSet& kernels,
            std::span<std::uint32_t> words) noexcept;
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from harness.talk import EPOCH_JETS
 from learning import talk
 from learning.curve import LearningCurve, fit_curve
 from learning.runs import LAYERS
@@ -14,7 +15,7 @@ from learning.tables import Area, Found, Table, areas_by
 __all__ = ["TABLES", "learning_curve"]
 
 _TARGET = 0.93  # of all layers, with 40,000 jets or more
-_FURTHER = (163_840, 640_000, talk.JETS)  # jets that a curve is continued to
+_FURTHER = (163_840, 640_000, EPOCH_JETS)  # jets that a curve is continued to
 
 
 def _about(runs: Sequence[Found], *varied: str) -> str:

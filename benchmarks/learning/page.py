@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from harness.talk import EPOCH_JETS, PUBLISHED
 from learning import accuracy, rates, talk
 from learning.parts import PARTS
 from learning.runs import LAYERS
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- from benchmarks/training.py -->\n", "<!-- end -->\n"
 TABLES = {**rates.TABLES, **accuracy.TABLES}
+_V100 = next(node for node in PUBLISHED if node.name == "V100")
 _BEYOND = 2.0  # errors, from where on a difference is called one
 
 
@@ -93,7 +95,7 @@ def _layers(runs: Sequence[Found]) -> str:
 
 
 def _times_more(runs: Sequence[Found]) -> str:
-    return f"{talk.JETS / runs[0]['jets']:.0f}"
+    return f"{EPOCH_JETS / runs[0]['jets']:.0f}"
 
 
 def _io(runs: Sequence[Found]) -> str:
@@ -127,7 +129,7 @@ def _scaling(runs: Sequence[Found]) -> str:
     """How much faster two ranks are, here and in the talk."""
     if (model := rates.scaling_model(runs)) is None:
         return ""
-    published = talk.PROCESSORS["Tesla V100"][1][1][1] / talk.MINUTES_BY_BATCH[64]
+    published = _V100.epoch_min["x1"] / talk.MINUTES_BY_BATCH[64]
     return (
         f"Two ranks with a core each are {model.speed_up(2):.2f} times as fast as one; the talk's two V100 "
         f"{published:.2f} times. Its GPUs computed so fast that reading held them back, every rank reading all files; here each "

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.talk import EPOCH_JETS
 from learning import talk
 from learning.accuracy import learning_curve
 from learning.rates import MODELLED_RANKS, scaling_model
@@ -102,7 +103,7 @@ def _learning(axis: Any, runs: Sequence[Found], _: str) -> None:
     style = {"fmt": "o", "color": _COLOURS[0], "capsize": 3}
     axis.errorbar(list(areas), missed, errors, label="measured", **style)
     if curve is not None:
-        n = np.geomspace(min(areas), talk.JETS, 80)
+        n = np.geomspace(min(areas), EPOCH_JETS, 80)
         fits = np.array([curve.area(each) for each in n])
         text = f"{curve.floor:.4f} + {curve.scale:.3g} n^-{curve.exponent:.2f}"
         axis.plot(n, 1 - fits[:, 0], color=_COLOURS[1], lw=1.2, label=text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from learning import talk
+from harness.talk import EPOCH_JETS, PUBLISHED
 from learning.scaling_model import ScalingModel
 from learning.tables import Found, Table
 
@@ -41,11 +41,13 @@ def io(runs: Sequence[Found]) -> Table:
         "epoch of 2.56 M jets", "waiting for batches", "I/O, if nothing overlapped",
     )  # fmt: skip
     rows = [_io_row(run) for run in runs]
-    for name, (size, by_resolution) in talk.PROCESSORS.items():
-        for resolution, (io_s, minutes) in by_resolution.items():
-            train_s = minutes * 60 / (talk.JETS / size)
+    for node in PUBLISHED:
+        size = node.batch_size
+        for resolution, minutes in node.epoch_min.items():
+            io_s = node.read_s[resolution]
+            train_s = minutes * 60 / (EPOCH_JETS / size)
             rows.append((
-                f"{name} (talk)", f"x{resolution}", str(size), f"{io_s * 1e3:.3g} ms",
+                f"{node.name} (talk)", resolution, str(size), f"{io_s * 1e3:.3g} ms",
                 f"{train_s * 1e3:.4g} ms", f"{size / train_s:,.0f}", f"{minutes:,.0f} min", "",
                 f"{io_s / train_s:.0%} of the epoch",
             ))  # fmt: skip
@@ -65,7 +67,7 @@ def _io_row(run: Found) -> tuple[str, ...]:
     return (
         f"{run['device']}, {run['threads']} thread(s)", f"x{run['stored']}", str(size),
         f"{io_s * 1e3:.3g} ms", f"{train_s * 1e3:.4g} ms", _spread(run, "train", size),
-        f"{talk.JETS / size * train_s / 60:,.0f} min (extrapolated)",
+        f"{EPOCH_JETS / size * train_s / 60:,.0f} min (extrapolated)",
         f"{waiting(run, 'train'):.2%}", f"{io_s / (io_s + step_s):.2%}",
     )  # fmt: skip
 
@@ -96,7 +98,7 @@ def scaling(runs: Sequence[Found]) -> Table:
     for run in _sorted(runs):
         n = int(run["batch_size"]) * int(run["ranks"])
         agree = f"{_median(run, 'agree') * 1e3:.3g} ms" if run["ranks"] > 1 else ""
-        minutes = f"{talk.JETS / n * _median(run, 'train') / 60:,.0f} min"
+        minutes = f"{EPOCH_JETS / n * _median(run, 'train') / 60:,.0f} min"
         times = _times(run, model) if model else ""
         rows.append((_where(run), _spread(run, "train", n), times, agree, minutes, "measured"))
     notes = [_RANKS]
@@ -115,7 +117,7 @@ def _modelled(n: int, model: ScalingModel) -> tuple[str, ...]:
     rate = model.jets_per_s(n)
     return (
         f"{n} of 1 thread", f"{rate:,.0f}", f"{model.speed_up(n):.2f}",
-        f"{(n - 1) * model.agree_s * 1e3:.3g} ms", f"{talk.JETS / rate / 60:,.0f} min", "modelled",
+        f"{(n - 1) * model.agree_s * 1e3:.3g} ms", f"{EPOCH_JETS / rate / 60:,.0f} min", "modelled",
     )  # fmt: skip
 
 

@@ -56,8 +56,7 @@ class SimulationOptions:
 
     def __post_init__(self) -> None:
         process = find_process(self.process)
-        if self.pileup is None:
-            object.__setattr__(self, "pileup", process.pileup)
+        object.__setattr__(self, "pileup", self.mean_pileup)
         for name, (low, high) in _RANGES.items():
             given = as_integer(getattr(self, name))
             if given is None or not low <= given <= high:

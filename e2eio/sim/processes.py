@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -44,7 +45,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(ABC):
     """What is simulated: samples of two classes, and what a dataset of them is like.
 
     Parameters
@@ -83,9 +84,9 @@ class Process:
         """What else decides the samples: the numbers of the detector that looks at them."""
         return (CMS_RUN_1,)
 
+    @abstractmethod
     def packages(self, pileup: float) -> tuple[str, ...]:
         """Return the packages whose versions decide the samples, where there is that much pile-up."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from e2eio.presets import find_preset
 from e2eio.sim.processes import EventProcess, GunProcess, JetProcess, Process, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
@@ -63,7 +63,14 @@ def make_samples(
     """
     match process:
         case JetProcess():
-            yield from _jets(process, label, pileup, apparatus, resolution, seeds)
+            from e2eio.sim.images import CHANNELS
+            from e2eio.sim.jets import simulate_jets  # brings in the generator
+
+            chosen = _channels_of(process, CHANNELS)
+            for jet in simulate_jets(
+                process, label, pileup, apparatus, resolution=resolution, seeds=seeds
+            ):
+                yield Sample(jet.image[chosen], (jet.mass, jet.pt))
         case GunProcess():
             from e2eio.sim.gun import simulate_showers
 
@@ -75,22 +82,10 @@ def make_samples(
                 process, label, pileup, apparatus, resolution=resolution, seeds=seeds
             )
         case _:
-            raise NotImplementedError(type(process).__name__)
+            raise TypeError(f"nobody makes samples of a {type(process).__name__}")
 
 
-def _jets(
-    process: JetProcess,
-    label: int,
-    pileup: PileUp,
-    apparatus: Apparatus,
-    resolution: int,
-    seeds: np.random.SeedSequence,
-) -> Iterator[Sample]:
-    from e2eio.sim.images import CHANNELS
-    from e2eio.sim.jets import simulate_jets  # brings in the generator
-
-    channels = [CHANNELS.index(channel.name) for channel in find_preset(process.preset).channels]
-    chosen = slice(None) if len(channels) == len(CHANNELS) else channels
-    jets = simulate_jets(process, label, pileup, apparatus, resolution=resolution, seeds=seeds)
-    for jet in jets:
-        yield Sample(jet.image[chosen], (jet.mass, jet.pt))
+def _channels_of(process: JetProcess, known: Sequence[str]) -> list[int] | slice:
+    """Return which of the channels of all jets are those of a process."""
+    wanted = [known.index(channel.name) for channel in find_preset(process.preset).channels]
+    return slice(None) if len(wanted) == len(known) else wanted

@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Environment", "count_cores", "describe"]
+__all__ = ["Environment", "count_cores", "describe", "find_commit"]
 
 Environment = dict[str, str | int | float | list[str] | dict[str, str]]
 PACKAGES = ("e2eio", "numpy", "torch", "pyarrow", "h5py")
@@ -32,7 +32,7 @@ def describe() -> Environment:
         "e2eio_kernels": _list_kernels(),
         "versions": {"python": platform.python_version()}
         | {name: _find_version(name) for name in PACKAGES},
-        "commit": _find_commit(),
+        "commit": find_commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "page_cache": "warm",
     }
@@ -73,7 +73,8 @@ def _find_version(package: str) -> str:
         return "absent"
 
 
-def _find_commit() -> str:
+def find_commit() -> str:
+    """Return the name of the commit that is checked out, with "-dirty" if files were changed; or "unknown"."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(

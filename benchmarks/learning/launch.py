@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from e2eio.progress import make_progress
+from harness.environment import find_commit
 from harness.progress import tell
 from learning.datasets import find_jets
 from learning.runs import Run, Timing, read_run
@@ -43,7 +44,7 @@ def perform(run: Run, work: Path, threads: int, *, progress: bool = True) -> dic
     Returns
     -------
     dict
-        What was found; `threads` (of a rank), `sitting_s` (seconds of this sitting) and versions.
+        What was found; `threads` (of a rank), `sitting_s` (seconds of this sitting), versions, date and commit.
     """
     own = max(1, threads // run.ranks) if not isinstance(run, Timing) else run.threads
     begin = time.perf_counter()
@@ -59,7 +60,8 @@ def perform(run: Run, work: Path, threads: int, *, progress: bool = True) -> dic
         found = _on_ranks(run, work, own, progress)
     seconds = time.perf_counter() - begin
     about = {"threads": own, "sitting_s": round(seconds, 1), "torch": torch.__version__}
-    return {**found, **about, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {**found, **about, "date": date, "commit": find_commit()}
 
 
 def _parts(run: Run) -> dict[str, int]:

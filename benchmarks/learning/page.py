@@ -40,7 +40,7 @@ def render(results: Results | None, page: Path = PAGE) -> str:
     text = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['kernel']}, torch "
         f"{machine['versions']['torch']}, commit {machine['commit']}, {str(machine['date'])[:10]}. Result: "
-        f"`{results.path.parent.name}`.\n"
+        f"`{results.path.parent.name}`.{_say_commits(results)}\n"
     )
     for name, part in PARTS.items():
         runs = results.of_part(name)
@@ -63,6 +63,13 @@ def insert(text: str, page: Path = PAGE) -> str:
             f"{page} has no line {BEGIN.strip()!r}, after which tables are written: add it"
         )
     return f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}"
+
+
+def _say_commits(results: Results) -> str:
+    """Name the commits of the runs, which may be spread over several; older runs do not know theirs."""
+    known = {found["commit"] for found in results.content["runs"].values() if "commit" in found}
+    others = sorted(known - {results.content["environment"]["commit"]})
+    return f" Some of its runs are of commit {', '.join(others)}." if others else ""
 
 
 def _pictures(results: Results, part: str) -> list[Path]:

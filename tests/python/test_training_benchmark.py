@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 import training as program  # noqa: E402 - torch may be missing
 from e2eio.errors import ConfigError  # noqa: E402 - torch may be missing
+from harness.environment import find_commit  # noqa: E402
 from learning.datasets import find_jets  # noqa: E402
 from learning.launch import perform  # noqa: E402
 from learning.parts import PARTS, Options  # noqa: E402
@@ -65,6 +66,7 @@ def test_a_killed_training_goes_on_to_the_same_result_bit_for_bit(
     work: Path, tmp_path: Path
 ) -> None:
     whole = perform(TOY, work, 1, progress=False)
+    assert whole["commit"] == find_commit()
     assert [epoch["epoch"] for epoch in whole["history"]] == [0, 1, 2]
     assert [epoch["jets"] for epoch in whole["history"]] == [64] * 3
     assert [epoch["learning_rate"] * 2000 for epoch in whole["history"]] == [0.5, 0.5, 0.25]

@@ -92,6 +92,12 @@ def test_a_part_that_is_not_finished_says_so(results: Results) -> None:
     assert set(TABLES) == set(PARTS)
 
 
+def test_commits_of_older_runs_are_named(results: Results) -> None:
+    runs = list(results.content["runs"].values())
+    runs[0]["commit"], runs[1]["commit"] = "abc", "def"
+    assert "Some of its runs are of commit def.\n" in render(results)
+
+
 def test_layers_stand_beside_the_talks_with_the_error_of_each_step(results: Results) -> None:
     runs = results.of_part("layers")
     table = accuracy.layers(runs)

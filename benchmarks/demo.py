@@ -14,7 +14,9 @@ from e2eio.sim import toy_jets
 from harness.command import fail
 from harness.contender import ContenderError
 from harness.data import DataError, ParquetJets, write_parquet
-from io_speed import parse, print_report, run, save
+from io_speed import print_report, save
+from speed.measurement import run
+from speed.options import parse
 
 __all__ = ["main"]
 
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         e2eio.convert([source], folder / "dataset", progress=True, overwrite=True)
         _print_facts(source, folder / "dataset")
         print("== measuring: the same jets through e2eio and what is used today")
-        options = parse(["--quick", "--rounds", "5", "--contenders", ",".join(SHOWN)])[0]
+        options = parse(["--quick", "--rounds", "5", "--contenders", ",".join(SHOWN)]).options
         options = dataclasses.replace(options, data=source)
         report = run(options)
     except (ContenderError, DataError, e2eio.E2eioError) as error:

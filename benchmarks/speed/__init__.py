@@ -1,0 +1,1 @@
+"""What io_speed is made of."""

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +22,7 @@ import training as program  # noqa: E402 - torch may be missing
 from e2eio.errors import ConfigError  # noqa: E402 - torch may be missing
 from harness.environment import find_commit  # noqa: E402
 from learning.datasets import find_jets  # noqa: E402
-from learning.launch import perform  # noqa: E402
+from learning.launch import LaunchError, perform  # noqa: E402
 from learning.parts import PARTS, Options  # noqa: E402
 from learning.runs import LAYERS, Timing, Training, read_run  # noqa: E402
 from learning.store import Results  # noqa: E402
@@ -92,6 +95,42 @@ def test_two_ranks_train_together_and_score_each_jet_once(work: Path) -> None:
     assert found["history"][0]["jets"] == 64
     # The learning rate begins as one rank's, for a batch of 8, and rises to that of two.
     assert found["history"][0]["learning_rate"] == pytest.approx(5e-4 * (8 / 64) ** 0.5 * 2)
+
+
+def find_ranks(job: Path) -> list[int]:
+    """Return the processes that do a job: the ranks, and mpirun that started them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ends meanwhile
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            if str(job) in words and "-n" not in words:
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the ranks by /proc")
+def test_when_a_rank_is_killed_the_next_call_goes_on_to_the_same_result(
+    work: Path, tmp_path: Path
+) -> None:
+    run = replace(TOY, ranks=2, batch_size=8)
+    whole = perform(run, work, 2, progress=False)
+    (tmp_path / "toy-x1").symlink_to(work / "toy-x1")
+    folder = tmp_path / "runs" / run.key
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(max(find_ranks(folder / "job.json")), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(LaunchError, match="mpirun ended with code"):
+        perform(run, tmp_path, 2, progress=False)
+    killer.join()
+    done = len(torch.load(folder / "checkpoint.pt")["history"])
+    assert 0 < done < run.epochs
+    assert untimed(perform(run, tmp_path, 2, progress=False)) == untimed(whole)
 
 
 @pytest.mark.parametrize("what", ["io", "step", "inference"])
